@@ -1,0 +1,124 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"swarmnode/gossip"
+)
+
+const exampleAddr = "/ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…"
+
+// parseAddr reads the address of a node as people write it down, and explains what is wrong with it.
+func parseAddr(s string) (peer.AddrInfo, error) {
+	hint := "it must look like " + exampleAddr + "; a node prints its addresses when it starts"
+	switch {
+	case s == "":
+		return peer.AddrInfo{}, errors.New("the address of a node is empty: " + hint)
+	case !strings.HasPrefix(s, "/"):
+		return peer.AddrInfo{}, fmt.Errorf("%q is not the address of a node: %s", s, hint)
+	}
+	a, err := ma.NewMultiaddr(s)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("%q is not the address of a node: %w: %s", s, err, hint)
+	}
+	where, id := peer.SplitAddr(a)
+	switch {
+	case id == "":
+		return peer.AddrInfo{}, fmt.Errorf("%q does not say which node is meant: /p2p/ID is missing at its end; %s", s, hint)
+	case len(where) == 0:
+		return peer.AddrInfo{}, fmt.Errorf("%q does not say where the node is: %s", s, hint)
+	}
+	if ip, port, _, ok := endpoint(where); ok && (ip.IsUnspecified() || port == 0) {
+		return peer.AddrInfo{}, fmt.Errorf("%q can be listened on but not connected to: put in the IP address and port of the machine", s)
+	}
+	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{where}}, nil
+}
+
+// Connect connects to the node at addr, a multiaddr that ends in /p2p/ID, and says who it is. A node with another
+// key at that address is a [PeerMismatchError].
+func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) {
+	info, err := parseAddr(addr)
+	if err != nil {
+		return "", err
+	}
+	if info.ID == h.host.ID() {
+		return "", fmt.Errorf("%s is this node itself", addr)
+	}
+	if !h.begin() {
+		return "", ErrClosed
+	}
+	defer h.wg.Done()
+	if err := h.dial(ctx, info); err != nil {
+		return "", err
+	}
+	return gossip.PeerID(info.ID.String()), nil
+}
+
+// dial connects to a peer now, whatever the library thinks of earlier attempts.
+func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
+	defer cancel()
+	if s, ok := h.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(info.ID)
+	}
+	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+	if err := h.host.Connect(ctx, info); err != nil {
+		err = dialError(info, err)
+		var mismatch *PeerMismatchError
+		if errors.As(err, &mismatch) { // or every later attempt would try there again
+			h.host.Peerstore().SetAddrs(info.ID, info.Addrs, 0)
+		}
+		return err
+	}
+	return nil
+}
+
+// answeredAs finds the peer ID in the error of a transport that keeps only the text of the cause.
+var answeredAs = regexp.MustCompile(`expected ([0-9A-Za-z]+), but remote key matches ([0-9A-Za-z]+)`)
+
+// dialError says in a sentence what is wrong: the library's list of attempts fills a screen.
+func dialError(info peer.AddrInfo, err error) error {
+	where := fmt.Sprint(info.Addrs)
+	if len(info.Addrs) == 1 {
+		where = info.Addrs[0].String()
+	}
+	var de *swarm.DialError
+	if errors.As(err, &de) {
+		for _, attempt := range de.DialErrors {
+			var mismatch sec.ErrPeerIDMismatch
+			if errors.As(attempt.Cause, &mismatch) {
+				return &PeerMismatchError{Address: attempt.Address.String(), Want: mismatch.Expected.String(), Got: mismatch.Actual.String()}
+			}
+			if m := answeredAs.FindStringSubmatch(attempt.Cause.Error()); m != nil {
+				return &PeerMismatchError{Address: attempt.Address.String(), Want: m[1], Got: m[2]}
+			}
+		}
+	}
+	return fmt.Errorf("cannot reach %s at %s (is the node running, and are the address and its firewall right?): %w",
+		info.ID, where, dialCause(err))
+}
+
+// dialCause takes the first thing that went wrong out of that list.
+func dialCause(err error) error {
+	var de *swarm.DialError
+	if !errors.As(err, &de) {
+		return err
+	}
+	if len(de.DialErrors) > 0 {
+		return de.DialErrors[0].Cause
+	}
+	if de.Cause != nil {
+		return de.Cause
+	}
+	return err
+}

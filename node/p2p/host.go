@@ -1,0 +1,296 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p-kad-dht/records"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
+	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+
+	"swarmnode/gossip"
+)
+
+const (
+	// dhtPrefix separates our DHT from all others.
+	dhtPrefix = "/swarmnode"
+	// providerTTL is how long a node is found in the DHT after it was last announced (DESIGN section 6).
+	providerTTL = time.Hour
+	// firstWindow and maxWindow are the flow control windows of a stream over TCP: the first makes the first
+	// round-trip times count, the second bounds what a stream that nobody reads holds.
+	firstWindow, maxWindow = 1 << 20, 4 << 20
+	// relayData bounds a relayed connection: relays are for signalling only.
+	relayData = 1 << 20
+	// observers is how many peers have to see us at an address before it is told to others. The library's four are
+	// too many for a small swarm.
+	observers = 2
+)
+
+// Host is a node in the swarm. Its methods can be called from many goroutines.
+type Host struct {
+	cfg      Config
+	handlers Handlers
+	host     host.Host
+	dht      *dht.IpfsDHT
+	limits   *limits
+	peers    *peers
+	keeper   *keeper
+	adverts  *adverts
+	note     string        // about the port, see ListenNote
+	stopped  chan struct{} // closed by Close
+	once     sync.Once     // Close
+	ready    atomic.Bool   // host is set: AutoRelay may ask before New has it
+
+	mu     sync.Mutex     // guards closed, and wg.Add against wg.Wait
+	closed bool           //
+	wg     sync.WaitGroup // everything that runs on behalf of this host
+}
+
+// New makes a host that serves what the handlers give. It listens, and answers who connects; [Host.Run] connects to
+// others. Close it in any case.
+func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "swarmnode"
+	}
+	boots, err := parseBootstrap(cfg.Bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := planListen(cfg)
+	if err != nil {
+		return nil, err
+	}
+	key, err := loadKey(cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(),
+		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), note: plan.note, stopped: make(chan struct{})}
+	if h.host, err = newLibp2p(cfg, key, h.relays); err != nil {
+		return nil, fmt.Errorf("start the p2p host: %w", err)
+	}
+	h.ready.Store(true)
+	if err := h.start(ctx, plan); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// start registers everything that peers can ask for, and only then listens.
+func (h *Host) start(ctx context.Context, plan listenPlan) error {
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	h.wg.Go(func() { <-h.stopped; cancel() })
+	events, err := h.subscribe()
+	if err != nil {
+		return err
+	}
+	h.wg.Go(func() { h.watchPeers(life, events) })
+	h.wg.Go(func() { h.peers.tell(life) })
+	h.handle(life, chunksProtocol, 2048, h.serveChunks)
+	h.handle(life, blocksProtocol, 2048, h.serveBlocks)
+	h.handle(life, holdingsProtocol, maxHoldingsStreams, h.serveHoldings)
+	mode := dht.ModeAutoServer
+	switch {
+	case h.cfg.Client:
+		mode = dht.ModeClient
+	case h.cfg.Public:
+		mode = dht.ModeServer
+	}
+	if h.dht, err = dht.New(h.host, dht.ProtocolPrefix(dhtPrefix), dht.Mode(mode), dht.DisableValues(),
+		dht.ProviderManagerOpts(records.ProvideValidity(providerTTL), records.ProviderAddrTTL(providerTTL),
+			records.CleanupInterval(providerTTL/6))); err != nil {
+		return fmt.Errorf("start the DHT: %w", err)
+	}
+	if h.cfg.Setup != nil {
+		if err := h.cfg.Setup(h.host); err != nil {
+			return err
+		}
+	}
+	if err := h.keeper.load(h.cfg.PeersFile); err != nil {
+		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored", "file", h.cfg.PeersFile, "error", err)
+	}
+	if err := plan.listen(h.host.Network()); err != nil {
+		return err
+	}
+	if h.note != "" {
+		h.cfg.Log.Warn(h.note)
+	}
+	return nil
+}
+
+var setObservers sync.Once // the library keeps the number in a package variable
+
+func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource) (host.Host, error) {
+	setObservers.Do(func() { observedaddrs.ActivationThresh = observers })
+	rm, err := newResourceManager()
+	if err != nil {
+		return nil, err
+	}
+	cm, err := connmgr.NewConnManager(minPeers, maxPeers, connmgr.WithGracePeriod(time.Minute))
+	if err != nil {
+		return nil, err
+	}
+	mux := *yamux.DefaultTransport.Config()
+	mux.InitialStreamWindowSize, mux.MaxStreamWindowSize = firstWindow, maxWindow
+	opts := []libp2p.Option{
+		libp2p.Identity(key),
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New), libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux)),
+		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm),
+		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
+		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
+		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
+	}
+	if cfg.Client {
+		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)
+	}
+	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
+		libp2p.EnableHolePunching(), libp2p.EnableAutoNATv2(),
+		// The DHT's mode and AutoRelay listen to version 1 only.
+		libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
+	if cfg.NATPortMap {
+		opts = append(opts, libp2p.NATPortMap())
+	}
+	if cfg.Public {
+		rc := relay.DefaultResources()
+		rc.Limit.Data, rc.MaxReservationsPerIP = relayData, 32
+		opts = append(opts, libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService(relay.WithResources(rc)))
+	} else {
+		// The library's figures are for a big network: it would wait for minutes.
+		opts = append(opts, libp2p.EnableAutoRelayWithPeerSource(relays, autorelay.WithBootDelay(5*time.Second),
+			autorelay.WithMinCandidates(1), autorelay.WithNumRelays(2), autorelay.WithBackoff(time.Minute),
+			autorelay.WithMinInterval(10*time.Second)))
+	}
+	return libp2p.New(opts...)
+}
+
+// relays names connected peers that offer to relay, for a node that nobody can reach.
+func (h *Host) relays(_ context.Context, n int) <-chan peer.AddrInfo {
+	ch := make(chan peer.AddrInfo, n)
+	defer close(ch)
+	if !h.ready.Load() {
+		return ch
+	}
+	for _, p := range h.host.Network().Peers() {
+		if len(ch) == n {
+			break
+		}
+		got, err := h.host.Peerstore().SupportsProtocols(p, circuit.ProtoIDv2Hop)
+		if err == nil && len(got) > 0 && h.host.Network().Connectedness(p) == network.Connected {
+			ch <- h.host.Peerstore().PeerInfo(p)
+		}
+	}
+	return ch
+}
+
+// begin registers something that runs on behalf of the host; after Close it refuses. wg.Done ends it.
+func (h *Host) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Add(1)
+	return true
+}
+
+// Run stays connected to the bootstrap peers and to enough others, announces what is advertised, looks around on the
+// LAN and remembers good peers, until ctx ends or the host is closed.
+func (h *Host) Run(ctx context.Context) error {
+	if !h.begin() {
+		return ErrClosed
+	}
+	defer h.wg.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel()
+	if h.cfg.MDNS && !h.cfg.Client {
+		stop, err := h.startMDNS(ctx, &parts)
+		if err != nil {
+			h.cfg.Log.Warn("nodes on the LAN are not found by mDNS", "error", err)
+		} else {
+			defer stop()
+		}
+	}
+	parts.Go(func() { h.keepConnected(ctx) })
+	parts.Go(func() { h.keepAdvertised(ctx) })
+	parts.Go(func() { h.keepPeersFile(ctx) })
+	select {
+	case <-ctx.Done():
+	case <-h.stopped:
+	}
+	return nil
+}
+
+// Close ends every stream and connection and waits for all that runs on behalf of the host, Run included.
+func (h *Host) Close() error {
+	var err error
+	h.once.Do(func() {
+		h.mu.Lock()
+		h.closed = true
+		h.mu.Unlock()
+		if serr := h.savePeers(); serr != nil {
+			h.cfg.Log.Warn("the peers were not remembered", "file", h.cfg.PeersFile, "error", serr)
+		}
+		close(h.stopped)
+		if h.dht != nil {
+			err = h.dht.Close()
+		}
+		if herr := h.host.Close(); err == nil {
+			err = herr
+		}
+		h.wg.Wait()
+	})
+	return err
+}
+
+// Libp2p is the host for those who speak other protocols over it.
+func (h *Host) Libp2p() host.Host { return h.host }
+
+// ID is this node's peer ID.
+func (h *Host) ID() gossip.PeerID { return gossip.PeerID(h.host.ID().String()) }
+
+// Addrs lists this node's addresses as others can give them to [Host.Connect], those for other machines first.
+func (h *Host) Addrs() []string {
+	var near, far []string
+	for _, a := range h.host.Addrs() {
+		s := a.String() + "/p2p/" + h.host.ID().String()
+		if isLoopback(a) {
+			near = append(near, s)
+		} else {
+			far = append(far, s)
+		}
+	}
+	return slices.Concat(far, near)
+}
+
+// ListenNote says in a sentence that the default port was taken and which one is used instead; "" if it was free.
+func (h *Host) ListenNote() string { return h.note }

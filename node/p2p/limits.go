@@ -1,0 +1,146 @@
+package p2p
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/x/rate"
+	"golang.org/x/sync/semaphore"
+
+	"swarmnode/content"
+)
+
+const (
+	// retryAfter is what a full node tells its askers.
+	retryAfter  = 500 * time.Millisecond
+	retryMillis = uint32(retryAfter / time.Millisecond)
+	// maxBlockAnswers is how many answers of metadata blocks are sent at a time; each holds one block.
+	maxBlockAnswers = 16
+	// The connections that one address may have and open: a campus or a Kubernetes cluster behind one address. The
+	// library's own figures are 8 and 0.2/s.
+	maxConnsPerIP      = 128
+	maxConnRatePerIP   = 10 // per second
+	maxConnBurstPerIP  = 128
+	protectTag         = "swarmnode-stream"
+	hardStreamsPerPeer = 8 * maxPeerStreams // above this a stream is reset instead of answered
+)
+
+// limits counts what streams hold, per peer and in all.
+type limits struct {
+	sending   *semaphore.Weighted // bytes of buffers of chunk answers being sent
+	receiving *semaphore.Weighted // bytes of buffers of chunk answers being received
+	blocks    *semaphore.Weighted // answers of blocks being sent
+	memory    int64               // size of sending and of receiving
+
+	mu        sync.Mutex // guards what follows
+	streams   map[streamKey]int
+	total     map[protocol.ID]int
+	protected map[peer.ID]int
+}
+
+type streamKey struct {
+	proto protocol.ID
+	peer  peer.ID
+}
+
+func newLimits(memory int64) *limits {
+	if memory <= 0 {
+		memory = defaultMemory
+	}
+	memory = max(memory, 2*sendBuffer, receiveDepth*content.MaxChunkSize)
+	return &limits{
+		sending: semaphore.NewWeighted(memory), receiving: semaphore.NewWeighted(memory), memory: memory,
+		blocks:  semaphore.NewWeighted(maxBlockAnswers),
+		streams: map[streamKey]int{}, total: map[protocol.ID]int{}, protected: map[peer.ID]int{},
+	}
+}
+
+// enter takes one of the peer's places on a protocol, and one of limit in all.
+func (l *limits) enter(proto protocol.ID, p peer.ID, limit int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := streamKey{proto, p}
+	if l.streams[k] >= maxPeerStreams || l.total[proto] >= limit {
+		return false
+	}
+	l.streams[k]++
+	l.total[proto]++
+	return true
+}
+
+func (l *limits) leave(proto protocol.ID, p peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := streamKey{proto, p}
+	l.total[proto]--
+	if l.streams[k]--; l.streams[k] == 0 {
+		delete(l.streams, k)
+	}
+}
+
+// protect keeps the connection manager from cutting a peer's connections until release is called: an open stream
+// alone does not (go-libp2p issue 475).
+func (l *limits) protect(cm connmgr.ConnManager, p peer.ID) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.protected[p]++; l.protected[p] == 1 {
+		cm.Protect(p, protectTag)
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.protected[p]--; l.protected[p] == 0 {
+			delete(l.protected, p)
+			cm.Unprotect(p, protectTag)
+		}
+	}
+}
+
+// acquire waits a little for memory and says whether it got it.
+func acquire(ctx context.Context, sem *semaphore.Weighted, n int64, wait time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return sem.Acquire(ctx, n) == nil
+}
+
+// newResourceManager bounds what strangers can make the library hold. Our own limits above answer "busy" long before
+// these reset streams.
+func newResourceManager() (network.ResourceManager, error) {
+	scal := rcmgr.DefaultLimits
+	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, holdingsProtocol} {
+		streams := rcmgr.BaseLimit{Streams: 8192, StreamsInbound: 4096, StreamsOutbound: 4096, Memory: 256 << 20}
+		perPeer := rcmgr.BaseLimit{Streams: 4 * hardStreamsPerPeer, StreamsInbound: hardStreamsPerPeer,
+			StreamsOutbound: 2 * hardStreamsPerPeer, Memory: 128 << 20}
+		scal.AddProtocolLimit(proto, streams, rcmgr.BaseLimitIncrease{Memory: 256 << 20})
+		scal.AddProtocolPeerLimit(proto, perPeer, rcmgr.BaseLimitIncrease{})
+	}
+	lim := rcmgr.PartialLimitConfig{
+		System: rcmgr.ResourceLimits{
+			Conns: 2 * maxPeers, ConnsInbound: maxPeers + maxPeers/2, ConnsOutbound: maxPeers,
+			Streams: 16384, StreamsInbound: 8192, StreamsOutbound: 8192,
+		},
+		Transient: rcmgr.ResourceLimits{Conns: 256, ConnsInbound: 128, ConnsOutbound: 128},
+	}.Build(scal.AutoScale())
+	v4 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxConnsPerIP}}
+	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxConnsPerIP}, {PrefixLength: 48, ConnCount: 4 * maxConnsPerIP}}
+	perIP := rate.Limit{RPS: maxConnRatePerIP, Burst: maxConnBurstPerIP}
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(lim), rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(v4, v6),
+		rcmgr.WithConnRateLimiters(&rate.Limiter{
+			NetworkPrefixLimits: []rate.PrefixLimit{ // the zero limit is none
+				{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")},
+			},
+			SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: perIP}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: perIP}},
+				GracePeriod:      time.Minute,
+			},
+		}))
+}

@@ -1,0 +1,161 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"swarmnode/content"
+	"swarmnode/gossip"
+)
+
+// writePiece is how much is written under one deadline: large enough for full speed, small enough that a slow but
+// living link finishes it in time.
+const writePiece = 64 << 10
+
+// stream is a libp2p stream whose deadlines move on with every byte, up to a total, and whose bytes are counted.
+// One goroutine reads and one writes.
+type stream struct {
+	network.Stream
+	readIdle, writeIdle time.Duration // without a byte
+	end                 time.Time     // of the whole exchange; zero is never
+	readSet, writeSet   time.Time     // when the deadlines were set last
+	traffic             *traffic
+}
+
+// deadline sets the deadline by set when the last one is old: setting one costs a timer.
+func (s *stream) deadline(last *time.Time, idle time.Duration, set func(time.Time) error) error {
+	now := time.Now()
+	if now.Sub(*last) < idle/8 {
+		return nil
+	}
+	*last = now
+	t := now.Add(idle)
+	if !s.end.IsZero() && t.After(s.end) {
+		t = s.end
+	}
+	return set(t)
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	if err := s.deadline(&s.readSet, s.readIdle, s.SetReadDeadline); err != nil {
+		return 0, err
+	}
+	n, err := s.Stream.Read(b)
+	s.traffic.in.Add(int64(n))
+	return n, err
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	done := 0
+	for done < len(b) {
+		if err := s.deadline(&s.writeSet, s.writeIdle, s.SetWriteDeadline); err != nil {
+			return done, err
+		}
+		n, err := s.Stream.Write(b[done:min(len(b), done+writePiece)])
+		done += n
+		s.traffic.out.Add(int64(n))
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// open opens a stream to a peer and sends the request. The peer is protected until done is called, and the end of ctx
+// resets the stream. done(nil) ends it in peace, done(err) resets it.
+func (h *Host) open(ctx context.Context, to gossip.PeerID, proto protocol.ID, request []byte) (*stream, func(error), error) {
+	id, err := peer.Decode(string(to))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q is not a peer ID: %w", to, err)
+	}
+	if !h.begin() {
+		return nil, nil, ErrClosed
+	}
+	octx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
+	raw, err := h.host.NewStream(octx, id, proto)
+	cancel()
+	if err != nil {
+		h.wg.Done()
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", ErrTimeout, err)
+		}
+		return nil, nil, fmt.Errorf("open a stream to %s: %w", to, streamError(ctx, err))
+	}
+	release := h.limits.protect(h.host.ConnManager(), id)
+	stop := context.AfterFunc(ctx, func() { raw.ResetWithError(network.StreamShutdown) })
+	s := &stream{Stream: raw, traffic: h.peers.traffic(id),
+		readIdle: h.cfg.Timeouts.Progress, writeIdle: h.cfg.Timeouts.Open}
+	done := func(err error) {
+		stop()
+		if err != nil {
+			raw.ResetWithError(resetCode(err))
+		} else {
+			raw.Close()
+		}
+		release()
+		h.wg.Done()
+	}
+	if _, err = s.Write(request); err != nil {
+		err = fmt.Errorf("ask %s: %w", to, streamError(ctx, err))
+		done(err)
+		return nil, nil, err
+	}
+	return s, done, nil
+}
+
+func resetCode(err error) network.StreamErrorCode {
+	if errors.Is(err, ErrBadAnswer) || errors.Is(err, content.ErrFormat) {
+		return network.StreamProtocolViolation
+	}
+	return network.StreamShutdown
+}
+
+// handle registers a protocol: limits, deadlines, protection and the end of the stream are the same for all.
+// ctx ends with the host.
+func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve func(context.Context, *stream) error) {
+	h.host.SetStreamHandler(proto, func(raw network.Stream) {
+		if !h.begin() {
+			raw.ResetWithError(network.StreamShutdown)
+			return
+		}
+		defer h.wg.Done()
+		from := raw.Conn().RemotePeer()
+		t := h.cfg.Timeouts
+		s := &stream{Stream: raw, traffic: h.peers.traffic(from), readIdle: t.Open, writeIdle: t.Progress}
+		if !h.limits.enter(proto, from, limit) {
+			readFrame(s, maxRequest) // an asker that is cut off while it writes would not read the answer
+			if err := s.answer(statusBusy, retryMillis); err != nil {
+				raw.Reset()
+			}
+			raw.Close()
+			return
+		}
+		defer h.limits.leave(proto, from)
+		defer h.limits.protect(h.host.ConnManager(), from)()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stop := context.AfterFunc(ctx, func() { raw.ResetWithError(network.StreamShutdown) })
+		defer stop()
+		if err := serve(ctx, s); err != nil {
+			raw.ResetWithError(resetCode(err))
+			h.cfg.Log.Debug("stream ended", "protocol", proto, "peer", from, "error", err)
+			return
+		}
+		stop()
+		raw.Close()
+	})
+}
+
+// answer writes a part without data.
+func (s *stream) answer(st status, n uint32) error {
+	var b [partHeader]byte
+	putPart(b[:], st, n)
+	_, err := s.Write(b[:])
+	return err
+}
