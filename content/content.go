@@ -28,6 +28,18 @@ func (d Digest) IsZero() bool { return d == Digest{} }
 // String gives the hexadecimal form, as sha256sum prints it.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// ParseDigest reads the form of String.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if len(s) != hex.EncodedLen(len(d)) {
+		return d, fmt.Errorf("%q is not a SHA-256 in hexadecimal", s)
+	}
+	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
+		return Digest{}, fmt.Errorf("%q is not a SHA-256 in hexadecimal", s)
+	}
+	return d, nil
+}
+
 // ChunkCID is the CIDv1 of a chunk with this digest: codec raw, multihash sha2-256.
 func (d Digest) ChunkCID() cid.Cid { return d.cid(cid.Raw) }
 
@@ -120,6 +132,21 @@ type Missing struct{ Blocks []Digest }
 
 func (m *Missing) Error() string {
 	return fmt.Sprintf("%d metadata blocks are not here, the first is %s", len(m.Blocks), m.Blocks[0].BlockCID())
+}
+
+// Fill runs look, has the blocks that it misses fetched, and runs it again until it misses none. Every other error of look, and
+// every error of fetch, ends it.
+func Fill(look func() error, fetch func([]Digest) error) error {
+	for {
+		err := look()
+		var missing *Missing
+		if !errors.As(err, &missing) {
+			return err
+		}
+		if err := fetch(missing.Blocks); err != nil {
+			return err
+		}
+	}
 }
 
 // BlockSource gives metadata blocks by digest. A block that is not here is ok = false, not an error.

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"os"
+
+	"swarmnode/content"
+)
+
+// FailWith makes the writes and syncs of data and journal ask these functions first.
+func (d *Disk) FailWith(write, sync func(name string) error) {
+	c := failing(write, sync)
+	d.do, d.journal.do = c, c
+}
+
+// FailWith makes the writes and syncs of the pack ask these functions first.
+func (p *Pack) FailWith(write, sync func(name string) error) { p.do = failing(write, sync) }
+
+func failing(write, sync func(name string) error) calls {
+	real := realCalls()
+	return calls{
+		writeAt: func(f *os.File, b []byte, off int64) (int, error) {
+			if err := write(f.Name()); err != nil {
+				n, _ := real.writeAt(f, b[:len(b)/2], off) // a full disk takes a part
+				return n, err
+			}
+			return real.writeAt(f, b, off)
+		},
+		sync: func(f *os.File) error {
+			if err := sync(f.Name()); err != nil {
+				return err
+			}
+			return real.sync(f)
+		},
+	}
+}
+
+// Replay is replay, for the fuzzer.
+func Replay(data []byte) (records, end, skipped int) {
+	end, skipped = replay(data, func(record) { records++ })
+	return records, end, skipped
+}
+
+// Files is the cache of open files.
+type Files struct{ c *files[string] }
+
+// NewFiles makes a cache with this limit.
+func NewFiles(limit int, open func(string, bool) (*os.File, error)) Files {
+	return Files{newFiles(limit, open)}
+}
+
+func (f Files) Get(name string) (*file[string], error) { return f.c.get(name, false) }
+func (f Files) Put(of *file[string])                   { f.c.put(of) }
+func (f Files) Drop(name string)                       { f.c.drop(name) }
+func (f Files) Len() int                               { return f.c.len() }
+
+// LimitFiles sets how many files a Disk keeps open.
+func (d *Disk) LimitFiles(n int) { d.files.limit = n }
+
+// LimitTables makes a Disk keep so few tables that it asks for them again.
+func (d *Disk) LimitTables(chunks int) { d.tables = newTables(chunks, d.cfg.Tables) }
+
+// SumUsed adds up what Used should be.
+func (d *Disk) SumUsed() (n int64) {
+	for _, s := range d.segments {
+		t, err := d.table(s)
+		if err != nil {
+			panic(err)
+		}
+		for i := range members(s.have, s.chunks) {
+			n += int64(t.Chunk(i).Size)
+		}
+	}
+	return n
+}
+
+var _ content.BlockSource = (*Pack)(nil)

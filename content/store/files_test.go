@@ -1,0 +1,107 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"swarmnode/content"
+	"swarmnode/content/store"
+	"swarmnode/content/store/storetest"
+)
+
+// While segments come and go, every reader gets the right bytes or ErrNotHere.
+func TestDiskUnderWay(t *testing.T) {
+	d := openDisk(t, t.TempDir(), store.Config{})
+	d.LimitFiles(1)
+	segs := storetest.Segments()[:2]
+	var others sync.WaitGroup
+	stop := make(chan struct{})
+	loop := func(step func()) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					step()
+				}
+			}
+		})
+	}
+	for _, s := range segs {
+		must(t, d.Add(s.Number, s.Info, s.Table))
+		for range 2 {
+			loop(func() {
+				for i := range s.Info.Chunks {
+					got, err := d.Chunk(s.Ref(i), nil)
+					if err == nil && !bytes.Equal(got, s.Data[i]) || err != nil && !errors.Is(err, store.ErrNotHere) {
+						t.Errorf("chunk %d of segment %d: %v", i, s.Number, err)
+					}
+				}
+			})
+		}
+		loop(func() {
+			for i := range s.Info.Chunks {
+				if err := d.Put(s.Ref(i), s.Data[i]); err != nil && !errors.Is(err, store.ErrNotHere) {
+					t.Errorf("put chunk %d of segment %d: %v", i, s.Number, err)
+				}
+			}
+		})
+	}
+	for n := range 60 {
+		s := segs[n%2]
+		must(t, d.Punch(s.Number, content.Bitmap{0b1110_0110}))
+		must(t, d.Sync(t.Context()))
+		if n%5 == 0 {
+			must(t, d.Remove(s.Number))
+			must(t, d.Add(s.Number, s.Info, s.Table))
+		}
+		_, _, _ = d.Segments(), d.Synced(s.Number), d.Stats()
+	}
+	close(stop)
+	others.Wait()
+	must(t, d.Sync(t.Context()))
+	if st := d.Stats(); st.Bad != 0 || st.Used != d.SumUsed() || st.OpenFiles > 1 {
+		t.Errorf("after it all: %+v, want no bad chunk, %d bytes used, at most 1 open file", st, d.SumUsed())
+	}
+}
+
+func TestFilesLimit(t *testing.T) {
+	dir, opened := t.TempDir(), 0
+	cache := store.NewFiles(3, func(name string, _ bool) (*os.File, error) {
+		opened++
+		return os.Open(filepath.Join(dir, name))
+	})
+	for n := range 6 {
+		must(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), []byte{byte('0' + n)}, 0o644))
+	}
+	inUse, err := cache.Get("0")
+	must(t, err)
+	for range 2 {
+		for n := range 6 {
+			f, err := cache.Get(strconv.Itoa(n))
+			must(t, err)
+			cache.Put(f)
+		}
+	}
+	if cache.Len() != 3 || opened != 11 {
+		t.Errorf("%d files open after %d opens, want 3 after 11", cache.Len(), opened)
+	}
+	cache.Drop("0")
+	b := make([]byte, 1)
+	if _, err := inUse.ReadAt(b, 0); err != nil || b[0] != '0' {
+		t.Errorf("a file in use was closed: %v", err)
+	}
+	cache.Put(inUse)
+	if _, err := inUse.ReadAt(b, 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a dropped file was not closed by its last user: %v", err)
+	}
+	if _, err := cache.Get("9"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("get of no file: %v", err)
+	}
+}

@@ -1,0 +1,458 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"swarmnode/content"
+)
+
+const (
+	// maxWaiting is how many references wait in memory for one write to the index.
+	maxWaiting = 1024
+	// maxNamed is how many bad paths are remembered so that each is named once.
+	maxNamed = 10_000
+)
+
+// References is the store of a publisher: its segments are places in the published tree, which nobody copies and
+// somebody may change at any time. So every read is hashed. A reference that no longer gives its chunk, neither from
+// the tree nor from a hard link, is dropped and its path named once. It is safe for concurrent use.
+//
+// Beside the places it keeps the publisher's memory: which chunk has which place in the collection (Find), whether or
+// not its bytes are still here, and the mtimes of paths that are gone.
+type References struct {
+	cfg    Config
+	db     *pebble.DB
+	tree   *os.Root
+	links  *links // nil: none
+	files  *files[string]
+	tables *tables
+
+	// using is held for reading by every call and for writing by Close, for pebble panics when used after it. It guards closed.
+	using  sync.RWMutex
+	closed bool
+	adding sync.Mutex // serialises Add
+
+	mu       sync.RWMutex // guards what follows
+	segments map[uint32]*placed
+	waiting  map[content.Ref]spot // not yet in the index
+	named    map[string]struct{}  // bad paths told to OnBad
+	bad      int64
+}
+
+// placed is a segment known to References.
+type placed struct {
+	table  content.Digest
+	size   uint32
+	chunks uint32
+	have   content.Bitmap // valid once loaded
+	loaded bool
+}
+
+// spot is where the bytes of a chunk are: a path in the published tree and an offset in bytes.
+type spot struct {
+	path   string
+	offset int64
+}
+
+// OpenReferences opens the publisher's store in dir over the published tree at root. linkDir is where Link puts hard
+// links of published files; "" means nowhere. The index is dir/index; it may be deleted, see Empty.
+func OpenReferences(dir, root, linkDir string, cfg Config) (*References, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &References{cfg: cfg, tables: newTables(maxCachedChunks, cfg.Tables), segments: map[uint32]*placed{}}
+	r.waiting, r.named = map[content.Ref]spot{}, map[string]struct{}{}
+	r.files = newFiles(MaxOpenFiles, func(path string, _ bool) (*os.File, error) { return openRegular(r.tree, path) })
+	if r.tree, err = os.OpenRoot(root); err != nil {
+		return nil, fmt.Errorf("open published tree: %w", err)
+	}
+	if linkDir != "" {
+		if r.links, err = openLinks(root, linkDir); err != nil {
+			return nil, errors.Join(err, r.tree.Close())
+		}
+	}
+	if err = os.MkdirAll(dir, 0o755); err == nil {
+		r.db, err = openIndex(dir)
+	}
+	if err == nil {
+		err = scan(r.db, []byte{keySegment}, func(key, v []byte) bool {
+			if n, s, ok := parseSegment(key, v); ok {
+				r.segments[n] = s
+			}
+			return true
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+// openRegular opens a file of the tree for reading. What is not a regular file has no bytes to give, and opening a pipe
+// must not wait for its writer.
+func openRegular(root *os.Root, path string) (*os.File, error) {
+	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// enter begins a call; the caller ends it with using.RUnlock when err is nil.
+func (r *References) enter() error {
+	r.using.RLock()
+	if r.closed {
+		r.using.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// Add makes a segment known and lists the places of its live chunks for Find. t may be nil, then Config.Tables is
+// asked. Durable after Sync. Another table for a known number is ErrOtherTable.
+func (r *References) Add(number uint32, info content.SegmentInfo, t *content.Table) error {
+	t, err := r.tables.check(number, info, t)
+	if err != nil {
+		return err
+	}
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.using.RUnlock()
+	r.adding.Lock()
+	defer r.adding.Unlock()
+	r.mu.RLock()
+	s := r.segments[number]
+	r.mu.RUnlock()
+	if s != nil && s.table != info.Table {
+		return fmt.Errorf("add segment %d: %w", number, ErrOtherTable)
+	}
+	if s != nil {
+		return nil
+	}
+	s = &placed{table: info.Table, size: info.Size, chunks: info.Chunks}
+	b := r.db.NewBatch()
+	for i := range t.Len() {
+		if !info.Dead.Has(i) {
+			d := t.Chunk(i).Digest
+			_ = b.Set(digestKey(d), refValue(content.Ref{Segment: number, Index: i}), nil) // a batch in memory does not fail
+		}
+	}
+	_ = b.Set(segmentKey(keySegment, number), segmentValue(s), nil)
+	if err := r.commit(b); err != nil {
+		return fmt.Errorf("add segment %d: %w", number, err)
+	}
+	r.mu.Lock()
+	r.segments[number] = s
+	r.mu.Unlock()
+	return nil
+}
+
+// commit applies a batch; it is visible at once and durable after Sync.
+func (r *References) commit(b *pebble.Batch) error {
+	err := r.db.Apply(b, pebble.NoSync)
+	if cerr := b.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write the publisher's index: %w", full(err))
+	}
+	return nil
+}
+
+// Refer says that the bytes of a chunk are at offset in the file at path, slash-separated and relative to the tree. The
+// segment need not be known yet. It replaces an earlier place; it is visible at once and durable after Sync.
+func (r *References) Refer(ref content.Ref, path string, offset int64) error {
+	if !fs.ValidPath(path) || path == "." || offset < 0 {
+		return fmt.Errorf("refer to %q at %d: not a place in the tree", path, offset)
+	}
+	if ref.Segment >= content.MaxSegments || ref.Index >= content.MaxSegmentChunks {
+		return fmt.Errorf("refer to %q: chunk %d of segment %d: %w", path, ref.Index, ref.Segment, ErrOutOfRange)
+	}
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.using.RUnlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.segments[ref.Segment]
+	if s != nil && ref.Index >= s.chunks {
+		return fmt.Errorf("refer to %q: chunk %d of segment %d: %w", path, ref.Index, ref.Segment, ErrOutOfRange)
+	}
+	r.waiting[ref] = spot{path: path, offset: offset}
+	delete(r.named, path)
+	if s != nil && s.loaded {
+		s.have.Set(ref.Index)
+	}
+	if len(r.waiting) >= maxWaiting {
+		return r.flush()
+	}
+	return nil
+}
+
+// flush writes the waiting references to the index, under r.mu.
+func (r *References) flush() error {
+	if len(r.waiting) == 0 {
+		return nil
+	}
+	b := r.db.NewBatch()
+	for ref, p := range r.waiting {
+		_ = b.Set(placeKey(ref), spotValue(p), nil)
+	}
+	if err := r.commit(b); err != nil {
+		return err
+	}
+	clear(r.waiting)
+	return nil
+}
+
+// spot finds where the bytes of a chunk should be.
+func (r *References) spot(ref content.Ref) (spot, bool, error) {
+	r.mu.RLock()
+	p, ok := r.waiting[ref]
+	r.mu.RUnlock()
+	if ok {
+		return p, true, nil
+	}
+	v, err := lookup(r.db, placeKey(ref))
+	if err != nil || v == nil {
+		return spot{}, false, err
+	}
+	p, ok = parseSpot(v)
+	return p, ok, nil
+}
+
+// Chunk reads a chunk into buf, or into new memory if the capacity of buf is too small, hashes it and returns it.
+// ErrNotHere if there is no such reference or it no longer holds; every other error may be gone the next time.
+func (r *References) Chunk(ref content.Ref, buf []byte) ([]byte, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { r.using.RUnlock() }()
+	r.mu.RLock()
+	s := r.segments[ref.Segment]
+	r.mu.RUnlock()
+	if s == nil || ref.Index >= s.chunks {
+		return nil, ErrNotHere
+	}
+	p, ok, err := r.spot(ref)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, ErrNotHere
+	}
+	t, err := r.tables.get(s.table, s.chunks, s.size)
+	if err != nil {
+		return nil, err
+	}
+	c := t.Chunk(ref.Index)
+	data, cause := r.read(p, c, fit(buf, c.Size))
+	switch {
+	case cause == nil:
+		return data, nil
+	case !errors.Is(cause, ErrWrongBytes) && !damaged(cause):
+		return nil, fmt.Errorf("read chunk %d of segment %d from %s: %w", ref.Index, ref.Segment, p.path, cause)
+	}
+	name, err := r.lose(ref, p)
+	if name {
+		r.cfg.Log.Warn("a published file no longer has the bytes it was published with", "path", p.path, slog.Any("cause", cause))
+		r.using.RUnlock()
+		r.cfg.OnBad(ref, p.path)
+		r.using.RLock()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, ErrNotHere
+}
+
+// read tries the open file, the file that has the path now, and the links made of earlier ones.
+func (r *References) read(p spot, c content.Chunk, buf []byte) ([]byte, error) {
+	data, err := readFrom(r.files, p.path, p.offset, c, buf)
+	if errors.Is(err, ErrWrongBytes) || err != nil && damaged(err) {
+		r.files.drop(p.path) // the open file may be one that was replaced since
+		data, err = readFrom(r.files, p.path, p.offset, c, buf)
+	}
+	if err == nil || r.links == nil {
+		return data, err
+	}
+	for _, link := range r.linksOf(p.path) {
+		if data, lerr := readFrom(r.links.files, link, p.offset, c, buf); lerr == nil {
+			return data, nil
+		}
+	}
+	return nil, err
+}
+
+// readFrom reads a chunk from a file and hashes it.
+func readFrom(open *files[string], name string, offset int64, c content.Chunk, buf []byte) ([]byte, error) {
+	f, err := open.get(name, false)
+	if err != nil {
+		return nil, err
+	}
+	defer open.put(f)
+	if _, err := f.ReadAt(buf, offset); err != nil {
+		return nil, err
+	}
+	if content.Sum(buf) != c.Digest {
+		return nil, ErrWrongBytes
+	}
+	return buf, nil
+}
+
+// lose drops a reference unless it has a new place by now, and says whether its path is to be named.
+func (r *References) lose(ref content.Ref, was spot) (name bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, waits := r.waiting[ref]
+	if !waits {
+		v, err := lookup(r.db, placeKey(ref))
+		if err != nil {
+			return false, err
+		}
+		now, _ = parseSpot(v)
+	}
+	if now != was {
+		return false, nil
+	}
+	delete(r.waiting, ref)
+	if err := r.db.Delete(placeKey(ref), pebble.NoSync); err != nil {
+		return false, fmt.Errorf("write the publisher's index: %w", full(err))
+	}
+	if s := r.segments[ref.Segment]; s != nil {
+		s.have.Clear(ref.Index)
+	}
+	r.bad++
+	if _, told := r.named[was.path]; told || len(r.named) >= maxNamed {
+		return false, nil
+	}
+	r.named[was.path] = struct{}{}
+	return true, nil
+}
+
+// Have gives the chunks of a segment that have a reference. Whether it still holds shows when it is read.
+func (r *References) Have(number uint32) content.Bitmap {
+	if r.enter() != nil {
+		return nil
+	}
+	defer r.using.RUnlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.segments[number]
+	if s == nil {
+		return nil
+	}
+	if !s.loaded {
+		if err := r.loadHave(number, s); err != nil {
+			r.cfg.Log.Warn("the references of a segment cannot be listed", "segment", number, "error", err)
+			return nil
+		}
+	}
+	return s.have.Trim().Clone()
+}
+
+func (r *References) loadHave(number uint32, s *placed) error {
+	s.have = nil
+	err := scan(r.db, segmentKey(keyPlace, number), func(key, _ []byte) bool {
+		if len(key) == 9 {
+			if i := uint32(key[5])<<24 | uint32(key[6])<<16 | uint32(key[7])<<8 | uint32(key[8]); i < s.chunks {
+				s.have.Set(i)
+			}
+		}
+		return true
+	})
+	for ref := range r.waiting {
+		if ref.Segment == number && ref.Index < s.chunks {
+			s.have.Set(ref.Index)
+		}
+	}
+	s.loaded = err == nil
+	return err
+}
+
+// Segments lists the numbers of the segments known, ascending.
+func (r *References) Segments() []uint32 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Sorted(maps.Keys(r.segments))
+}
+
+// Sync makes everything so far durable.
+func (r *References) Sync(context.Context) error {
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.using.RUnlock()
+	r.mu.Lock()
+	err := r.flush()
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := r.db.LogData(nil, pebble.Sync); err != nil { // syncs the log up to here
+		return fmt.Errorf("sync the publisher's index: %w", full(err))
+	}
+	return nil
+}
+
+// ReferenceStats are the figures of References.
+type ReferenceStats struct {
+	Segments  int
+	Bad       int64 // references dropped since the start
+	OpenFiles int
+}
+
+// Stats gives the figures.
+func (r *References) Stats() ReferenceStats {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return ReferenceStats{Segments: len(r.segments), Bad: r.bad, OpenFiles: r.files.len()}
+}
+
+// Close syncs and closes the store, after the calls under way. Later calls are ErrClosed or find nothing.
+func (r *References) Close() error {
+	err := r.Sync(context.Background())
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	r.using.Lock()
+	defer r.using.Unlock()
+	if r.closed {
+		return nil
+	}
+	return errors.Join(err, r.close())
+}
+
+func (r *References) close() error {
+	r.closed = true
+	r.files.close()
+	var errs []error
+	if r.db != nil {
+		// What is flushed now need not be replayed by the next open.
+		errs = append(errs, r.db.Flush(), r.db.Close())
+	}
+	if r.links != nil {
+		errs = append(errs, r.links.close())
+	}
+	return errors.Join(append(errs, r.tree.Close())...)
+}

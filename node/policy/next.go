@@ -1,0 +1,372 @@
+package policy
+
+import (
+	"time"
+
+	"swarmnode/content"
+)
+
+// Next says what to do now. Its cost follows what it asks and cancels, not what is wanted.
+func (t *Transfer) Next(now time.Time) Step {
+	t.expire(now)
+	var step Step
+	for t.inFlight+t.cfg.MinRun <= t.cfg.InFlight {
+		r := t.ask(now)
+		if r == nil {
+			break
+		}
+		step.Ask = append(step.Ask, r.Request)
+	}
+	step.Cancel, t.cancel = t.cancel, nil
+	step.Complete, t.complete = t.complete, nil
+	step.Banned, t.banned = t.banned, nil
+	step.Unobtainable = t.wants.stuck
+	step.InFlight = t.inFlight
+	step.Done = t.wants.left == 0
+	step.Wake = t.wake(now)
+	return step
+}
+
+// expire cancels what made no progress for too long.
+func (t *Transfer) expire(now time.Time) {
+	for {
+		r := t.soonest()
+		if r == nil || r.deadline.After(now) {
+			return
+		}
+		t.cancel = append(t.cancel, r.ID)
+		t.timedOut(now, r)
+	}
+}
+
+// soonest is the request whose deadline is the first; nil when nothing is in flight.
+func (t *Transfer) soonest() *request {
+	for len(t.deadlines) > 0 {
+		r := t.deadlines[0]
+		switch {
+		case t.requests[r.ID] != r:
+			t.deadlines.pop()
+		case r.deadline.After(r.queued):
+			r.queued = r.deadline
+			t.deadlines.down(0)
+		default:
+			return r
+		}
+	}
+	return nil
+}
+
+// wake is when something changes by itself: a request is given up or a peer may be asked again.
+func (t *Transfer) wake(now time.Time) time.Time {
+	var at time.Time
+	sooner := func(d time.Time) {
+		if at.IsZero() || d.Before(at) {
+			at = d
+		}
+	}
+	if r := t.soonest(); r != nil {
+		sooner(r.deadline)
+	}
+	if t.inFlight+t.cfg.MinRun > t.cfg.InFlight {
+		return at // a paused peer would not be asked: an answer has to come first
+	}
+	for _, s := range t.order {
+		if s.paused.After(now) && !s.dry && s.useful.count > 0 {
+			sooner(s.paused)
+		}
+	}
+	return at
+}
+
+// room is how many bytes may be asked of s now.
+func (t *Transfer) room(s *source, now time.Time) uint64 {
+	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused.After(now) {
+		return 0
+	}
+	window := t.window(s)
+	if s.inFlight+t.cfg.MinRun > window {
+		return 0
+	}
+	return min(window-s.inFlight, t.cfg.InFlight-t.inFlight)
+}
+
+// ask makes one request, of the rarest segment that a peer with room can serve; nil if there is none.
+func (t *Transfer) ask(now time.Time) *request {
+	for {
+		w := t.rarest(now)
+		if w == nil {
+			return nil
+		}
+		h := t.bestHolder(w, now)
+		if h == nil {
+			panic("policy: a segment was chosen for a peer that is not among its holders")
+		}
+		run, bytes := t.run(w, h, now)
+		if run.Count == 0 {
+			t.withdraw(h.s, w) // everything it has of it is here or asked for
+			continue
+		}
+		return t.issue(now, w, h.s, run, bytes)
+	}
+}
+
+// rarest chooses the segment to go on with. Peers without room do not count; peers with room and nothing to give are
+// marked dry on the way.
+func (t *Transfer) rarest(now time.Time) *want {
+	x := &t.wants
+	var open []*source
+	for _, s := range t.order {
+		if t.room(s, now) > 0 {
+			open = append(open, s)
+		}
+	}
+	if len(open) == 0 || len(x.slots) == 0 {
+		return nil
+	}
+	from := t.rng.Uint32N(uint32(len(x.slots)))
+	if t.stats.Asked < randomFirst {
+		if w := t.anySegment(open, from); w != nil {
+			return w
+		}
+	}
+	for b := range x.buckets {
+		if x.buckets[b].count == 0 {
+			continue
+		}
+		for _, s := range open {
+			if slot, ok := common(from, &x.buckets[b], &x.begun, &s.useful); ok {
+				return x.slots[slot]
+			}
+		}
+		for _, s := range open {
+			if slot, ok := common(from, &x.buckets[b], &s.useful); ok {
+				return x.slots[slot]
+			}
+		}
+	}
+	for _, s := range open {
+		s.dry = true
+	}
+	return nil
+}
+
+// anySegment chooses without regard to rarity: the next after a random one.
+func (t *Transfer) anySegment(open []*source, from uint32) *want {
+	for _, s := range open {
+		at := from
+		for range 8 {
+			slot, ok := common(at, &s.useful)
+			if !ok {
+				break
+			}
+			if w := t.wants.slots[slot]; w.frees > 0 {
+				return w
+			}
+			at = slot + 1
+		}
+	}
+	return nil
+}
+
+// bestHolder chooses among the holders of w that have room: the better of two that are drawn from the best four, by
+// expected completion; now and then any.
+func (t *Transfer) bestHolder(w *want, now time.Time) *holder {
+	type candidate struct {
+		h  *holder
+		in time.Duration
+	}
+	var best [bestHolders]candidate
+	n, open := 0, 0
+	explore := t.rng.Uint32N(exploreOneIn) == 0
+	var explored *holder
+	for k := range w.holders {
+		h := &w.holders[k]
+		if !h.s.useful.has(w.slot) || t.room(h.s, now) == 0 {
+			continue
+		}
+		open++
+		if explore && t.rng.Uint32N(uint32(open)) == 0 {
+			explored = h
+		}
+		c := candidate{h, h.s.expected(t.cfg.MinRun, defaultRate)}
+		i := n
+		for ; i > 0 && c.in < best[i-1].in; i-- {
+			if i < len(best) {
+				best[i] = best[i-1]
+			}
+		}
+		if i < len(best) {
+			best[i] = c
+			n = min(n+1, len(best))
+		}
+	}
+	switch {
+	case n == 0:
+		return nil
+	case explore:
+		return explored
+	case n == 1:
+		return best[0].h
+	}
+	a := t.rng.IntN(n)
+	b := t.rng.IntN(n - 1)
+	if b >= a {
+		b++
+	}
+	return best[min(a, b)].h // best is in order
+}
+
+// run chooses which chunks of w to ask of h: as many in a row as its window suggests. Chunks that nobody else has come
+// first, so that what one holder alone has spreads soonest; otherwise the run begins at the rarest of a few places.
+func (t *Transfer) run(w *want, h *holder, now time.Time) (content.Run, uint64) {
+	target := min(max(t.window(h.s)/4, t.cfg.MinRun), t.cfg.MaxRun, t.room(h.s, now))
+	set := w.usable(h, t.scratch)
+	if set == nil {
+		return content.Run{}, 0
+	}
+	t.scratch = set
+	samples := startSamples
+	if w.only(h, set) {
+		samples = 1
+	}
+	first, least := uint32(0), -1
+	for range samples {
+		i := next(set, t.rng.Uint32N(w.end))
+		if i >= w.end {
+			i = next(set, 0)
+		}
+		if n := w.copies(i); least < 0 || n < least {
+			first, least = i, n
+		}
+	}
+	for first%w.grain != 0 && set.Has(first-1) {
+		first--
+	}
+	run := content.Run{Segment: w.seg, First: first}
+	var bytes uint64
+	for i := first; i < w.end && set.Has(i); i++ {
+		size := uint64(w.sizes(i))
+		if bytes+size > target {
+			break
+		}
+		bytes += size
+		run.Count++
+	}
+	return run, bytes
+}
+
+// usable is the set of free chunks of w that h has, in the memory of scratch; nil if there are none.
+func (w *want) usable(h *holder, scratch content.Bitmap) content.Bitmap {
+	set := append(scratch[:0], w.free...)
+	if !h.whole {
+		set = set[:min(len(set), len(h.has))]
+		for i := range set {
+			set[i] &= h.has[i]
+		}
+	}
+	set.AndNot(h.lacks)
+	if len(set.Trim()) == 0 {
+		return nil
+	}
+	return set
+}
+
+// only takes out of set what others than h have, too, unless nothing is left then. It reports whether it did.
+func (w *want) only(h *holder, set content.Bitmap) bool {
+	if w.whole > 1 || w.whole == 1 && !h.whole || len(w.holders) == 1 {
+		return false
+	}
+	rare := set.Clone()
+	for k := range w.holders {
+		if o := &w.holders[k]; o.s != h.s {
+			rare.AndNot(o.has)
+		}
+	}
+	if len(rare) == 0 {
+		return false
+	}
+	clear(set[copy(set, rare):])
+	return true
+}
+
+// copies is how many peers are known to have chunk i.
+func (w *want) copies(i uint32) int {
+	n := 0
+	for k := range w.holders {
+		if w.holders[k].chunk(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// issue makes the request and takes its chunks.
+func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, bytes uint64) *request {
+	t.lastID++
+	r := &request{Request: Request{ID: t.lastID, Peer: s.id, Run: run, Bytes: bytes}, s: s, w: w, open: content.Full(run.Count)}
+	for i := run.First; i < run.First+run.Count; i++ {
+		w.free.Clear(i)
+	}
+	w.frees -= int(run.Count)
+	t.wants.begun.set(w.slot)
+	t.wants.reindex(w)
+	if s.inFlight == 0 {
+		s.meter.start(now, s.rtt)
+	}
+	s.inFlight += bytes
+	t.inFlight += bytes
+	s.asked = append(s.asked, r)
+	t.requests[r.ID] = r
+	t.stats.Asked++
+	t.extend(r, now)
+	r.queued = r.deadline
+	t.deadlines.push(r)
+	return r
+}
+
+// deadlines is a binary heap of requests by queued.
+type deadlines []*request
+
+func (d *deadlines) push(r *request) {
+	*d = append(*d, r)
+	for i := len(*d) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !(*d)[i].before((*d)[up]) {
+			return
+		}
+		(*d)[i], (*d)[up] = (*d)[up], (*d)[i]
+		i = up
+	}
+}
+
+func (d *deadlines) pop() {
+	last := len(*d) - 1
+	(*d)[0] = (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	d.down(0)
+}
+
+func (d deadlines) down(i int) {
+	for {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < len(d); c++ {
+			if d[c].before(d[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			return
+		}
+		d[i], d[least] = d[least], d[i]
+		i = least
+	}
+}
+
+// before orders by deadline, then by age, so that the order is the same in every run.
+func (r *request) before(o *request) bool {
+	if !r.queued.Equal(o.queued) {
+		return r.queued.Before(o.queued)
+	}
+	return r.ID < o.ID
+}

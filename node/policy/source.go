@@ -1,0 +1,219 @@
+package policy
+
+import (
+	"slices"
+	"time"
+
+	"swarmnode/content"
+	"swarmnode/gossip"
+)
+
+// source is a connected peer as a place to get chunks from.
+type source struct {
+	id       gossip.PeerID
+	rtt      time.Duration
+	meter    meter
+	inFlight uint64
+	asked    []*request // in the order of asking
+	view     gossip.View
+	useful   slotSet // wants of which it may have a free chunk
+	dry      bool    // the last look found nothing to ask it for; an offer ends that
+
+	paused time.Time     // left alone until then
+	pause  time.Duration // how long the next pause for a timeout or a break is
+}
+
+// record is what is remembered of a peer that sent wrong chunks.
+type record struct {
+	bad   int
+	until time.Time // banned until then; zero: not banned
+}
+
+// meter measures the goodput of one peer while something is in flight.
+type meter struct {
+	rate  float64   // bytes/s, exponentially weighted; 0: not known
+	since time.Time // where the sample being taken begins
+	bytes uint64    // of that sample
+}
+
+const (
+	sampleTime  = 100 * time.Millisecond // a sample lasts this long,
+	sampleBytes = 1 << 20                // or as long as so many bytes take,
+	sampleMin   = 2 * time.Millisecond   // but no shorter than a clock is good for
+	memoryTime  = 3 * time.Second        // older samples weigh half of what a sample of this length does
+)
+
+// slowRun is how long a smallest request takes at a peer that is asked for one at a time.
+const slowRun = 4 * time.Second
+
+// start begins a sample when the first request goes out: the answer cannot be here before one RTT.
+func (m *meter) start(now time.Time, rtt time.Duration) { m.since, m.bytes = now.Add(rtt), 0 }
+
+func (m *meter) add(now time.Time, bytes uint64) {
+	m.bytes += bytes
+	dt := now.Sub(m.since)
+	if dt < sampleMin || (dt < sampleTime && m.bytes < sampleBytes) {
+		return
+	}
+	rate := float64(m.bytes) / dt.Seconds()
+	if m.rate == 0 {
+		m.rate = rate
+	} else {
+		weight := dt.Seconds() / (dt + memoryTime).Seconds()
+		if rate > m.rate {
+			weight = max(weight, 0.25) // windows open as fast as the path shows that it bears more
+		}
+		m.rate += weight * (rate - m.rate)
+	}
+	m.since, m.bytes = now, 0
+}
+
+// orElse is the rate, or def while none is known.
+func (m *meter) orElse(def float64) float64 {
+	if m.rate == 0 {
+		return def
+	}
+	return max(m.rate, 1)
+}
+
+// window is how many bytes may be in flight at s: always room for one of the smallest requests, and for a second to
+// follow it unless s takes so long for one that the pause between two hardly counts.
+func (t *Transfer) window(s *source) uint64 {
+	if s.meter.rate == 0 {
+		return t.cfg.StartWindow
+	}
+	least := t.cfg.MinRun
+	if s.meter.rate*slowRun.Seconds() >= float64(least) {
+		least *= 2
+	}
+	w := s.meter.rate * (s.rtt + t.cfg.WindowTime).Seconds()
+	return uint64(min(max(w, float64(least)), float64(t.cfg.MaxWindow)))
+}
+
+// expected is how long size bytes more from s would take.
+func (s *source) expected(size uint64, unknown float64) time.Duration {
+	seconds := float64(s.inFlight+size) / s.meter.orElse(unknown)
+	return s.rtt + time.Duration(min(seconds, 1e6)*float64(time.Second))
+}
+
+// patience is how long a request at s may go without progress.
+func (t *Transfer) patience(s *source) time.Duration {
+	return max(t.cfg.Patience, min(patienceOver*s.expected(0, slowRate), maxPatience))
+}
+
+// Found says that a peer is connected, or that its RTT is known better. A zero rtt means unknown.
+func (t *Transfer) Found(now time.Time, peer gossip.PeerID, rtt time.Duration) {
+	if t.isBanned(now, peer) {
+		return
+	}
+	s := t.sources[peer]
+	if s == nil {
+		s = &source{id: peer, rtt: defaultRTT, dry: true}
+		t.sources[peer] = s
+		t.order = append(t.order, s)
+	}
+	if rtt > 0 {
+		s.rtt = rtt
+	}
+}
+
+// Gone says that a peer is not connected any more. Its requests come to be cancelled and their chunks are free again.
+func (t *Transfer) Gone(now time.Time, peer gossip.PeerID) {
+	s := t.sources[peer]
+	if s == nil {
+		return
+	}
+	delete(t.sources, peer)
+	t.order = slices.DeleteFunc(t.order, func(o *source) bool { return o == s })
+	for _, w := range t.wants.slots {
+		if w != nil {
+			t.setHolder(w, s, nil)
+		}
+	}
+	for _, r := range slices.Clone(s.asked) {
+		t.cancel = append(t.cancel, r.ID)
+		t.giveBack(r)
+	}
+}
+
+// Holds says what a peer has, as it told. It is believed again of chunks that it names and once turned out not to
+// have. Peers that are not found or are banned are passed over.
+func (t *Transfer) Holds(now time.Time, peer gossip.PeerID, h gossip.Holdings) {
+	s := t.sources[peer]
+	if s == nil {
+		return
+	}
+	s.view.Apply(h)
+	if h.Reset || h.Below > 0 {
+		for _, w := range t.wants.slots {
+			if w != nil {
+				t.setHolder(w, s, nil)
+				t.updateHolder(s, w, nil)
+			}
+		}
+		return
+	}
+	for seg := next(h.Segments, 0); int(seg/8) < len(h.Segments); seg = next(h.Segments, seg+1) {
+		if w := t.wants.bySegment[seg]; w != nil {
+			t.updateHolder(s, w, content.Full(w.end))
+		}
+	}
+	for _, seg := range h.Gone {
+		if w := t.wants.bySegment[seg]; w != nil {
+			t.updateHolder(s, w, nil)
+		}
+	}
+	for _, p := range h.Partial {
+		if w := t.wants.bySegment[p.Segment]; w != nil {
+			t.updateHolder(s, w, p.Chunks)
+		}
+	}
+}
+
+// updateHolder brings what w knows of s in line with what s said last. The named chunks are no longer lacking.
+func (t *Transfer) updateHolder(s *source, w *want, named content.Bitmap) {
+	has, whole := s.view.Chunks(w.seg)
+	if !whole && len(has) == 0 {
+		t.setHolder(w, s, nil)
+		return
+	}
+	h := &holder{s: s, whole: whole, has: has}
+	if k := w.holder(s); k >= 0 {
+		h.lacks = w.holders[k].lacks
+		h.lacks.AndNot(named)
+	}
+	t.setHolder(w, s, h)
+}
+
+// holder is the index of s among the holders of w, or -1.
+func (w *want) holder(s *source) int {
+	return slices.IndexFunc(w.holders, func(h holder) bool { return h.s == s })
+}
+
+// setHolder makes h the entry of s among the holders of w; nil takes it out.
+func (t *Transfer) setHolder(w *want, s *source, h *holder) {
+	k := w.holder(s)
+	if k >= 0 && w.holders[k].whole {
+		w.whole--
+	}
+	switch {
+	case h == nil && k < 0:
+		return
+	case h == nil:
+		w.holders = slices.Delete(w.holders, k, k+1)
+		if s.useful.has(w.slot) {
+			t.withdraw(s, w)
+		}
+		t.wants.reindex(w)
+		return
+	case k < 0:
+		w.holders = append(w.holders, *h)
+	default:
+		w.holders[k] = *h
+	}
+	if h.whole {
+		w.whole++
+	}
+	t.wants.reindex(w)
+	t.offer(s, w)
+}
