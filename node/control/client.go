@@ -1,0 +1,93 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+// ErrNoNode says that no node runs with this home directory.
+var ErrNoNode = errors.New("no node is running with this home directory")
+
+// Client asks the running node of a home directory.
+type Client struct {
+	home string
+	http *http.Client
+}
+
+// NewClient makes a client; it connects when it is used.
+func NewClient(home string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", SocketPath(home))
+	}
+	return &Client{home: home, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Status asks how the node is. The error is ErrNoNode if none runs.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	body, err := c.do(ctx, http.MethodGet, "/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&s); err != nil {
+		return s, fmt.Errorf("status of the node in %s: %w", c.home, err)
+	}
+	return s, nil
+}
+
+// Publish has the node make a release and tells of its progress. The error is ErrNoNode if none runs.
+func (c *Client) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return PublishResult{}, err
+	}
+	body, err := c.do(ctx, http.MethodPost, "/v1/publish", raw)
+	if err != nil {
+		return PublishResult{}, err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
+	for {
+		var r record
+		if err := dec.Decode(&r); err != nil {
+			return PublishResult{}, fmt.Errorf("the node stopped before it had published; run publish again: %w", err)
+		}
+		switch {
+		case r.Result != nil:
+			return *r.Result, nil
+		case r.Error != "":
+			return PublishResult{}, errors.New(r.Error)
+		case r.Progress != nil:
+			progress(*r.Progress)
+		}
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w: %s", ErrNoNode, c.home)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the running node: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // it is only shown
+		return nil, fmt.Errorf("ask the running node: %s: %s", resp.Status, strings.TrimSpace(string(text)))
+	}
+	return resp.Body, nil
+}

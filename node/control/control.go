@@ -1,0 +1,151 @@
+// Package control is the local face of a running node: a unix socket with HTTP and JSON on which the commands of the same user
+// ask for its status and hand work over to it. It serves what a [Node] tells and does, and has the client for it.
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"time"
+
+	"swarmnode/content"
+)
+
+// Node is what the socket stands for.
+type Node interface {
+	// Status tells how the node is.
+	Status() Status
+	// Publish makes a release and tells of its progress meanwhile; each call of progress replaces the one before.
+	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
+}
+
+// Status is how a node is. The JSON names are kept: scripts read them.
+type Status struct {
+	Verdict     string       `json:"verdict"` // one line: fine, or what to worry about
+	Fine        bool         `json:"fine"`    // nothing to worry about
+	ID          string       `json:"id"`      // peer ID
+	Addrs       []string     `json:"addrs"`   // as others can bootstrap from
+	Home        string       `json:"home"`
+	Started     time.Time    `json:"started"`
+	Collections []Collection `json:"collections"`
+	Peers       []Peer       `json:"peers"`
+	Bootstrap   []Bootstrap  `json:"bootstrap,omitempty"`
+	BytesIn     int64        `json:"bytes_in"`  // content and metadata received since the start
+	BytesOut    int64        `json:"bytes_out"` // and sent
+}
+
+// Collection is how a node stands with one collection.
+type Collection struct {
+	ID        content.ID `json:"id"`
+	Name      string     `json:"name"`
+	Published bool       `json:"published"`        // this node is its master
+	Source    string     `json:"source,omitempty"` // the published directory
+	Phase     string     `json:"phase"`
+	Trouble   string     `json:"trouble,omitempty"`
+	Alarm     string     `json:"alarm,omitempty"`
+
+	Serving
+	Storage
+	Transfer
+}
+
+// Serving says what is served.
+type Serving struct {
+	Release   uint64    `json:"release"` // served; 0 for none yet
+	Head      uint64    `json:"head"`    // newest known
+	FreshAsOf time.Time `json:"fresh_as_of,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"`
+	Lag       int       `json:"heartbeats_missed"`
+	Files     uint64    `json:"files"`
+	Mirrors   int       `json:"mirrors"` // other nodes that said they have all of the newest release
+	Holders   int       `json:"holders"` // connected peers that serve the collection
+}
+
+// Storage says how much of it is here.
+type Storage struct {
+	Complete         bool  `json:"complete"`
+	Segments         int   `json:"segments"`
+	SegmentsComplete int   `json:"segments_complete"`
+	Bytes            int64 `json:"bytes"`
+	BytesHere        int64 `json:"bytes_here"`
+	BytesOnDisk      int64 `json:"bytes_on_disk"`
+	BytesBudget      int64 `json:"bytes_budget,omitempty"` // 0: what the disk has
+}
+
+// Transfer says what moved.
+type Transfer struct {
+	ReceivedBytes       uint64  `json:"received_bytes"` // chunks and metadata blocks since the start
+	MetadataBytes       uint64  `json:"metadata_bytes"` // of these, metadata
+	WastedBytes         uint64  `json:"wasted_bytes"`
+	BytesInFlight       uint64  `json:"bytes_in_flight"`
+	Unobtainable        int     `json:"unobtainable_segments"`
+	AnnouncedToComplete float64 `json:"announced_to_complete_seconds,omitempty"` // of the served release
+}
+
+// Peer is a connected peer.
+type Peer struct {
+	ID        string        `json:"id"`
+	Addr      string        `json:"addr"`
+	Transport string        `json:"transport"`
+	RTT       time.Duration `json:"rtt_ns"`
+	Inbound   bool          `json:"inbound"`
+	Since     time.Time     `json:"since"`
+	BytesIn   int64         `json:"bytes_in"`
+	BytesOut  int64         `json:"bytes_out"`
+}
+
+// Bootstrap is a peer that the node was told to stay connected to.
+type Bootstrap struct {
+	Addr      string `json:"addr"`
+	Connected bool   `json:"connected"`
+	Error     string `json:"error,omitempty"`
+}
+
+// PublishRequest asks for a release of a directory.
+type PublishRequest struct {
+	Dir          string        `json:"dir"`            // absolute
+	Name         string        `json:"name,omitempty"` // default: the directory's base name
+	Move         bool          `json:"move,omitempty"` // the collection's directory is meant to be another one now
+	SkipBad      bool          `json:"skip_bad,omitempty"`
+	AllowEmpty   bool          `json:"allow_empty,omitempty"`
+	Exclude      []string      `json:"exclude,omitempty"`
+	TimestampFor time.Duration `json:"timestamp_for,omitempty"` // how long a signed timestamp is valid; 0: what was chosen before
+}
+
+// PublishProgress is where a publish stands.
+type PublishProgress struct {
+	Phase      string `json:"phase"`
+	Done       int64  `json:"done"`        // bytes read
+	Files      int    `json:"files"`       // new or changed files done
+	FilesTotal int    `json:"files_total"` // 0 as long as unknown
+}
+
+// PublishResult is a finished publish.
+type PublishResult struct {
+	ID         content.ID `json:"id"`
+	Name       string     `json:"name"`
+	Release    uint64     `json:"release"`
+	Unchanged  bool       `json:"unchanged"` // nothing had changed, the release is the one before
+	Files      uint64     `json:"files"`
+	Bytes      uint64     `json:"bytes"`
+	NewBytes   uint64     `json:"new_bytes"` // of chunks that the release before does not have
+	DeltaBytes uint64     `json:"delta_bytes"`
+	Segments   int        `json:"segments"` // new ones
+	Skipped    []string   `json:"skipped,omitempty"`
+	Addrs      []string   `json:"addrs"`
+	Seconds    float64    `json:"seconds"`
+}
+
+// SocketPath is where the socket of the node with this home is. Socket paths have a limit of about 100 bytes; for a
+// longer home it is in the directory for temporary files.
+func SocketPath(home string) string {
+	const limit = 100
+	path := filepath.Join(home, "control.sock")
+	if len(path) <= limit {
+		return path
+	}
+	sum := sha256.Sum256([]byte(home))
+	return filepath.Join(os.TempDir(), "swarmnode-"+hex.EncodeToString(sum[:8])+".sock")
+}

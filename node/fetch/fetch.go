@@ -1,0 +1,180 @@
+// Package fetch carries out what policy.Transfer decides: it asks peers for runs of chunks and for metadata blocks,
+// hands what comes to the store, which checks the hash, and tells Transfer what happened. It decides nothing itself.
+package fetch
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"swarmnode/content"
+	"swarmnode/gossip"
+	"swarmnode/node/policy"
+)
+
+// Network asks one peer for one thing. Errors about what the peer did are a *[Failure].
+type Network interface {
+	// Chunks asks for a run and calls each for every chunk that comes, in order.
+	Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(index uint32) uint32,
+		each func(ref content.Ref, data []byte) error) error
+	// Blocks asks for metadata blocks and calls each for those that come; their hash has been checked.
+	Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,
+		each func(d content.Digest, data []byte) error) error
+	// WatchHoldings tells what the peer has, until ctx ends or the peer is lost.
+	WatchHoldings(ctx context.Context, from gossip.PeerID, id content.ID, each func(gossip.Holdings) error) error
+}
+
+// Failure is how a request ended other than well.
+type Failure struct {
+	Reason  policy.Reason // the zero value when the answer came to its end and only NotHere matters
+	NotHere []content.Ref // chunks that the peer said it does not have
+	Err     error
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Sink takes chunks. Put checks the hash. An error that Config.Wrong does not know is trouble of this node, such as a full
+// disk, and not held against the peer.
+type Sink interface {
+	Put(ref content.Ref, data []byte) error
+}
+
+// Config is what a Fetcher works with. All fields but Transfer, Banned, Stored and Log are required.
+type Config struct {
+	ID       content.ID
+	Network  Network
+	Sink     Sink
+	Wrong    func(err error) bool // whether an error of Sink.Put says that the bytes were wrong
+	Rand     *rand.Rand           // the Fetcher owns it
+	Transfer policy.TransferConfig
+	Banned   func(gossip.PeerID)           // a peer sent wrong bytes too often; may be nil
+	Stored   func(ref content.Ref, n int)  // a chunk arrived and is stored, with its bytes; may be nil
+	Log      *slog.Logger                  // default: discard
+	Metadata func(d content.Digest, n int) // a metadata block arrived; may be nil
+}
+
+// Fetcher fetches the chunks and metadata blocks of one collection. Run has to be running for chunks to come.
+type Fetcher struct {
+	cfg   Config
+	kick  chan struct{}  // something happened that Next may care about
+	tasks sync.WaitGroup // requests and watches
+
+	mu       sync.Mutex // guards all below
+	transfer *policy.Transfer
+	tables   map[uint32]*content.Table // of the segments wanted
+	requests map[policy.RequestID]context.CancelFunc
+	peers    map[gossip.PeerID]*peer
+	news     chan struct{} // closed and made anew when a peer comes or tells more
+	idle     chan struct{} // closed while nothing is wanted
+	step     policy.Step   // the last one, for Progress
+	trouble  error         // of the sink; nil when the last Put was good
+	running  context.Context
+}
+
+// peer is a connected peer as the Fetcher sees it.
+type peer struct {
+	rtt   time.Duration
+	stop  context.CancelFunc // ends the watch of its holdings
+	tells bool               // it serves the collection: its holdings came
+}
+
+// New makes a Fetcher that wants nothing and knows nobody.
+func New(cfg Config) *Fetcher {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Stored == nil {
+		cfg.Stored = func(content.Ref, int) {}
+	}
+	if cfg.Metadata == nil {
+		cfg.Metadata = func(content.Digest, int) {}
+	}
+	if cfg.Banned == nil {
+		cfg.Banned = func(gossip.PeerID) {}
+	}
+	idle := make(chan struct{})
+	close(idle)
+	return &Fetcher{
+		cfg: cfg, kick: make(chan struct{}, 1), transfer: policy.NewTransfer(cfg.Transfer, cfg.Rand),
+		tables: map[uint32]*content.Table{}, requests: map[policy.RequestID]context.CancelFunc{},
+		peers: map[gossip.PeerID]*peer{}, news: make(chan struct{}), idle: idle,
+	}
+}
+
+// Want sets which chunks of a segment are wanted; an empty need is none. Chunks of it that are on their way and
+// no longer wanted still arrive.
+func (f *Fetcher) Want(segment uint32, t *content.Table, need content.Bitmap) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if need.Count() == 0 {
+		f.transfer.Drop(segment)
+		delete(f.tables, segment)
+	} else {
+		f.tables[segment] = t
+		f.transfer.Want(segment, func(i uint32) uint32 { return t.Chunk(i).Size }, need)
+	}
+	f.settle()
+	f.wake()
+}
+
+// settle opens or closes idle. The caller holds mu.
+func (f *Fetcher) settle() {
+	done := f.transfer.Left() == 0
+	select {
+	case <-f.idle:
+		if !done {
+			f.idle = make(chan struct{})
+		}
+	default:
+		if done {
+			close(f.idle)
+		}
+	}
+}
+
+func (f *Fetcher) wake() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Wait returns when nothing is wanted any more, or with the error of ctx.
+func (f *Fetcher) Wait(ctx context.Context) error {
+	f.mu.Lock()
+	idle := f.idle
+	f.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Progress is where a Fetcher stands.
+type Progress struct {
+	policy.Stats
+	Left         int    // chunks wanted and not here
+	InFlight     uint64 // bytes asked for
+	Unobtainable int    // segments wanted that no connected peer has
+	Holders      int    // connected peers that serve the collection
+	Trouble      error  // what keeps this node from storing, nil if nothing
+}
+
+// Progress tells where the Fetcher stands.
+func (f *Fetcher) Progress() Progress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := Progress{Stats: f.transfer.Stats(), Left: f.transfer.Left(), InFlight: f.step.InFlight,
+		Unobtainable: f.step.Unobtainable, Trouble: f.trouble}
+	for _, x := range f.peers {
+		if x.tells {
+			p.Holders++
+		}
+	}
+	return p
+}

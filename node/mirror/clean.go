@@ -1,0 +1,145 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"swarmnode/content"
+)
+
+// compactAt is the share of a pack that has to be garbage before it is written anew.
+const compactAt = 0.5
+
+// Clean forgets releases that were replaced longer ago than the grace time and frees what only they used: chunks dead in the
+// served release and in all that are kept, retired segments, metadata blocks that nothing names.
+func (m *Mirror) Clean(now time.Time) error {
+	if !m.work.TryLock() {
+		return nil // a release is on its way: next time
+	}
+	defer m.work.Unlock()
+	m.mu.Lock()
+	served, infos, st := m.served, m.infos, m.state
+	m.mu.Unlock()
+	if served == nil {
+		return nil
+	}
+	keep := st
+	keep.Kept = nil
+	for _, k := range st.Kept {
+		if now.Sub(k.Replaced) < m.cfg.Grace {
+			keep.Kept = append(keep.Kept, k)
+		}
+	}
+	if len(keep.Kept) == len(st.Kept) {
+		return nil
+	}
+	var live [][]content.SegmentInfo
+	for _, k := range keep.Kept {
+		old, err := m.directoryOf(k.Manifest)
+		if err != nil {
+			return err
+		}
+		live = append(live, old)
+	}
+	if err := m.free(infos, live); err != nil {
+		return err
+	}
+	if err := keep.write(filepath.Join(m.cfg.Dir, stateFile)); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.state = keep
+	m.mu.Unlock()
+	return m.compact(served, keep.Kept)
+}
+
+func (m *Mirror) directoryOf(manifest content.Digest) ([]content.SegmentInfo, error) {
+	man, err := m.manifest(manifest)
+	if err != nil {
+		return nil, err
+	}
+	return content.LoadDirectory(man.Directory, m.cfg.Pack)
+}
+
+// free gives back the chunks that are dead in the served release and in every older one that is kept.
+func (m *Mirror) free(infos []content.SegmentInfo, older [][]content.SegmentInfo) error {
+	var errs []error
+	for _, n := range m.cfg.Disk.Segments() {
+		if int(n) >= len(infos) {
+			continue // of a release on its way
+		}
+		used := infos[n].Live()
+		retired := infos[n].Retired()
+		for _, o := range older {
+			if int(n) < len(o) && !o[n].Retired() {
+				retired = false
+				used.Or(o[n].Live())
+			}
+		}
+		if retired {
+			errs = append(errs, m.cfg.Disk.Remove(n))
+			continue
+		}
+		dead := m.cfg.Disk.Have(n)
+		dead.AndNot(used)
+		if dead.Count() > 0 {
+			errs = append(errs, m.cfg.Disk.Punch(n, dead))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// compact writes the pack anew if much of it is garbage.
+func (m *Mirror) compact(served *content.Manifest, older []kept) error {
+	used := map[content.Digest]bool{}
+	note := func(d content.Digest) { used[d] = true }
+	releases := []content.Digest{content.Sum(served.Encode())}
+	for _, k := range older {
+		releases = append(releases, k.Manifest)
+	}
+	for _, d := range releases {
+		if err := m.noteRelease(d, note); err != nil {
+			return fmt.Errorf("find unused metadata: %w", err)
+		}
+	}
+	if all := m.cfg.Pack.Stats().Blocks; float64(all-len(used)) < compactAt*float64(all) {
+		return nil
+	}
+	return m.cfg.Pack.Compact(func(d content.Digest) bool { return used[d] })
+}
+
+// noteRelease names every metadata block of a release.
+func (m *Mirror) noteRelease(d content.Digest, note func(content.Digest)) error {
+	man, err := m.manifest(d)
+	if err != nil {
+		return err
+	}
+	note(d)
+	for _, p := range man.Delta {
+		note(p)
+	}
+	note(man.Directory)
+	data, ok := m.cfg.Pack.Block(man.Directory)
+	if !ok {
+		return &content.Missing{Blocks: []content.Digest{man.Directory}}
+	}
+	_, pages, err := content.DecodeDirectory(data)
+	if err != nil {
+		return err
+	}
+	for _, p := range pages {
+		note(p)
+	}
+	infos, err := content.LoadDirectory(man.Directory, m.cfg.Pack)
+	if err != nil {
+		return err
+	}
+	for _, s := range infos {
+		if !s.Retired() {
+			note(s.Table)
+		}
+	}
+	return content.NodeBlocks(man.Tree, m.cfg.Pack, note)
+}

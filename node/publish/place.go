@@ -1,0 +1,223 @@
+package publish
+
+import (
+	"fmt"
+	"time"
+
+	"swarmnode/content"
+)
+
+// placer turns hashed files into entries: it finds the place of each chunk in the collection, gives new ones a place in new
+// segments, and tells the references where the bytes are.
+type placer struct {
+	p        *Publisher
+	last     *past
+	old      *finder
+	builder  *content.SegmentBuilder
+	open     map[content.Digest]content.Ref // new chunks whose segment is not in the index yet
+	segments []content.NewSegment
+	first    uint32 // number of the first new segment
+
+	dying     dying               // chunks that replaced or deleted entries used
+	totals    content.Totals      // of the release so far
+	distrust  map[string]struct{} // files that were not as the scan had seen them
+	newBytes  int64
+	newChunks int
+}
+
+func (p *Publisher) newPlacer(last *past, changes int) (*placer, error) {
+	old, err := last.find(changes)
+	if err != nil {
+		return nil, err
+	}
+	pl := &placer{p: p, last: last, old: old, first: uint32(len(last.infos)), open: map[content.Digest]content.Ref{},
+		dying: dying{}, distrust: map[string]struct{}{}}
+	if last.manifest != nil {
+		pl.totals = last.manifest.Totals
+	}
+	pl.builder = content.NewSegmentBuilder(pl.first, pl.closeSegment)
+	return pl, nil
+}
+
+// closeSegment makes a full segment's table durable before the index names it: the index can then always be tidied.
+func (pl *placer) closeSegment(number uint32, t *content.Table) error {
+	d, err := pl.p.cfg.Pack.Put(t.Encode())
+	if err == nil {
+		err = pl.p.cfg.Pack.Sync()
+	}
+	if err == nil {
+		err = pl.p.cfg.References.Add(number, content.SegmentInfo{Table: d, Size: t.Size(), Chunks: t.Len()}, t)
+	}
+	if err != nil {
+		return fmt.Errorf("add segment %d: %w", number, err)
+	}
+	pl.segments = append(pl.segments, content.NewSegment{Table: d, Size: t.Size(), Chunks: t.Len()})
+	clear(pl.open)
+	return pl.p.crash("segment")
+}
+
+// place gives the entry of a file. changed is false if the last release has the same one.
+func (pl *placer) place(d *Digested) (e content.Entry, changed bool, err error) {
+	old, had, err := pl.old.entry(d.Path)
+	if err != nil {
+		return e, false, err
+	}
+	if d.Moved {
+		pl.distrust[d.Path] = struct{}{}
+	}
+	e = content.Entry{Path: d.Path, Mode: d.Mode, Target: d.Target}
+	if e.IsFile() {
+		e.Size, e.SHA256 = uint64(d.Size), d.SHA256
+	}
+	same := had && old.Mode&^0o777 == e.Mode&^0o777 && old.Size == e.Size && old.SHA256 == e.SHA256 && old.Target == e.Target
+	if e.IsFile() {
+		if err := pl.fill(&e, d, old, same); err != nil {
+			return e, false, err
+		}
+	}
+	if !e.IsDir() {
+		e.Mtime = pl.mtime(d, old, had, same)
+	}
+	if same && old.Mode == e.Mode && old.Mtime == e.Mtime {
+		return e, false, nil
+	}
+	if had {
+		if !same {
+			if err := pl.retire(old, e.IsDir()); err != nil {
+				return e, false, err
+			}
+		}
+		pl.totals.Sub(old)
+	}
+	pl.totals.Add(e)
+	return e, true, nil
+}
+
+// fill gives a file's entry its chunks: those of the old entry if the content is the same, else each by its digest.
+func (pl *placer) fill(e *content.Entry, d *Digested, old content.Entry, same bool) error {
+	if same {
+		e.Runs, e.RunBlocks = old.Runs, old.RunBlocks
+		runs, err := content.EntryRuns(old, pl.last.blocks)
+		if err != nil {
+			return err
+		}
+		return pl.referAgain(d.Path, runs)
+	}
+	var runs []content.Run
+	offset := int64(0)
+	for _, c := range d.Chunks {
+		ref, err := pl.locate(c)
+		if err != nil {
+			return err
+		}
+		if err := pl.p.cfg.References.Refer(ref, d.Path, offset); err != nil {
+			return err
+		}
+		runs = content.AppendRef(runs, ref)
+		offset += int64(c.Size)
+	}
+	return e.SetRuns(runs, pl.p.cfg.Pack.Put)
+}
+
+// referAgain renews the references of a file with known content: they may have been dropped while it was another.
+func (pl *placer) referAgain(path string, runs []content.Run) error {
+	offset := int64(0)
+	for _, r := range runs {
+		t, err := pl.last.table(r.Segment)
+		if err != nil {
+			return err
+		}
+		for i := r.First; i < r.First+r.Count; i++ {
+			if err := pl.p.cfg.References.Refer(content.Ref{Segment: r.Segment, Index: i}, path, offset); err != nil {
+				return err
+			}
+			offset += int64(t.Chunk(i).Size)
+		}
+	}
+	return nil
+}
+
+// locate finds the place of a chunk, or gives it one.
+func (pl *placer) locate(c content.Chunk) (content.Ref, error) {
+	if ref, ok := pl.open[c.Digest]; ok {
+		return ref, nil
+	}
+	if ref, ok := pl.p.cfg.References.Find(c.Digest); ok && (pl.last.alive(ref) || pl.isNew(ref)) {
+		return ref, nil
+	}
+	pl.newBytes += int64(c.Size)
+	pl.newChunks++
+	// Before Add: a full segment is closed in there.
+	next := len(pl.segments)
+	ref, err := pl.builder.Add(c)
+	if err == nil && len(pl.segments) == next {
+		pl.open[c.Digest] = ref
+	}
+	return ref, err
+}
+
+// isNew reports whether ref is in a segment that this publish has closed.
+func (pl *placer) isNew(ref content.Ref) bool {
+	return ref.Segment >= pl.first && int(ref.Segment-pl.first) < len(pl.segments)
+}
+
+// mtime keeps the times of a path from going back: a client that asks "modified since" must never be told "no" about
+// new content. Content that changed with a time that did not is a second younger than what was there.
+func (pl *placer) mtime(d *Digested, old content.Entry, had, same bool) int64 {
+	mtime := time.Unix(0, d.Mtime).Unix()
+	floor, known := old.Mtime, had && !old.IsDir()
+	if !known {
+		floor, known = pl.p.cfg.References.Mtime(d.Path)
+		same = false
+	}
+	switch {
+	case !known || mtime > floor:
+		return mtime
+	case same:
+		return floor
+	}
+	return floor + 1
+}
+
+// gone takes a deleted path out, if it was in the last release.
+func (pl *placer) gone(old *finder, path string) (was bool, err error) {
+	e, ok, err := old.entry(path)
+	if err != nil || !ok {
+		return false, err
+	}
+	pl.totals.Sub(e)
+	return true, pl.retire(e, true)
+}
+
+// retire notes that an entry is replaced: its chunks may be dead now, and its time is remembered if the tree will not.
+func (pl *placer) retire(e content.Entry, remember bool) error {
+	runs, err := content.EntryRuns(e, pl.last.blocks)
+	if err != nil {
+		return err
+	}
+	pl.dying.add(runs)
+	if remember && !e.IsDir() {
+		return pl.p.cfg.References.SetMtime(e.Path, e.Mtime)
+	}
+	return nil
+}
+
+// table loads the table of a segment of the last release; most entries of a row are in the same one.
+func (l *past) table(number uint32) (*content.Table, error) {
+	if l.tableOf != nil && l.tableNumber == number {
+		return l.tableOf, nil
+	}
+	t, err := loadTable(l.blocks, l.infos[number].Table)
+	if err == nil {
+		l.tableOf, l.tableNumber = t, number
+	}
+	return t, err
+}
+
+func loadTable(src content.BlockSource, d content.Digest) (*content.Table, error) {
+	data, ok := src.Block(d)
+	if !ok {
+		return nil, &content.Missing{Blocks: []content.Digest{d}}
+	}
+	return content.DecodeTable(data)
+}

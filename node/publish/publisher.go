@@ -1,0 +1,142 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"swarmnode/content"
+	"swarmnode/content/chunker"
+	"swarmnode/content/store"
+	"swarmnode/gossip"
+	"swarmnode/gossip/trust"
+)
+
+// ErrLocked says that another publisher works on the same state.
+var ErrLocked = errors.New("another swarmnode is publishing this collection; wait for it or stop it")
+
+// Config sets up a [Publisher].
+type Config struct {
+	State      string            // directory of the publisher's own files: lock and snapshot. Made if need be.
+	Root       string            // the tree to publish
+	Name       string            // the collection's name; that of the releases before, if there are any
+	Pack       *store.Pack       // takes the metadata blocks; holds those of the last release
+	References *store.References // over Root; takes the places of the chunks
+	Signer     *trust.Signer     // knows the last release and signs the next
+	Params     chunker.Params    // zero: those of the last release, chunker.Default for the first
+	Log        *slog.Logger      // nil: silence
+}
+
+// Publisher makes the releases of one collection. It is safe for concurrent use: one Publish waits for the other.
+type Publisher struct {
+	cfg  Config
+	lock *os.File
+	mu   sync.Mutex // one Publish at a time
+
+	// crash is called at named points; an error stands for a crash there. Only tests set it.
+	crash func(point string) error
+}
+
+// The files in Config.State.
+const (
+	lockName     = "publish.lock"
+	snapshotName = "snapshot"
+	// unfinishedName is there while the index holds more, or less, than what belongs to the last release.
+	unfinishedName = "unfinished"
+)
+
+// Open takes the lock of the state directory. The stores and the signer stay the caller's.
+func Open(cfg Config) (*Publisher, error) {
+	if err := content.CheckName(cfg.Name); err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	if cfg.Pack == nil || cfg.References == nil || cfg.Signer == nil {
+		panic("publish: Config needs Pack, References and Signer")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(cfg.State, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	return &Publisher{cfg: cfg, lock: lock, crash: func(string) error { return nil }}, nil
+}
+
+// Close gives the lock back, after the Publish under way.
+func (p *Publisher) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lock.Close()
+}
+
+func (p *Publisher) path(name string) string { return filepath.Join(p.cfg.State, name) }
+
+// Options are the choices for one Publish.
+type Options struct {
+	ScanOptions
+}
+
+// Progress tells how far a Publish is. Files and bytes are of those that are new or changed.
+type Progress struct {
+	Stage     string // "scan", "hash", "tree", "sign"
+	Files     int    // done
+	FilesAll  int    // 0 until the scan is done
+	BytesRead int64
+}
+
+// Result is what a Publish has made. With Unchanged it is the release that was there before, and nothing was signed.
+type Result struct {
+	Unchanged  bool
+	Release    uint64
+	Manifest   content.Digest
+	Bundle     gossip.Bundle // to be announced
+	Totals     content.Totals
+	NewBytes   int64 // of chunks that no release had
+	NewChunks  int
+	Segments   int   // new ones
+	DeadBytes  int64 // of chunks that no file uses any more
+	DeltaBytes int64 // of the release's delta; 0 for the first and for one that is too large for a delta
+	Skipped    []Bad // left out, with ScanOptions.SkipBad
+	Took       time.Duration
+}
+
+// AheadError says that releases of the collection exist that this publisher does not know.
+type AheadError struct {
+	Known, Seen gossip.Head
+}
+
+func (e *AheadError) Error() string {
+	if e.Seen.Release == e.Known.Release {
+		return fmt.Sprintf("release %d of %s is known here with the manifest %s, and the network has another one, %s: the keys were used in "+
+			"two places. Publish only from one of them; to go on from here, bring the state directory of the other here",
+			e.Seen.Release, e.Seen.Name, e.Known.Manifest.BlockCID(), e.Seen.Manifest.BlockCID())
+	}
+	return fmt.Sprintf("the network has release %d of %s, but this state directory ends with release %d: signing from here would fork the "+
+		"collection. Restore the state directory that signed it, or fetch the newest release into this one first",
+		e.Seen.Release, e.Seen.Name, e.Known.Release)
+}
+
+// Is makes the error one of gossip.ErrFork.
+func (e *AheadError) Is(target error) bool { return target == gossip.ErrFork }
+
+// CheckExtends refuses to sign after current, the last release known here, if one of the verified heads seen elsewhere is
+// newer, or is another release under the same number. The error is an *AheadError.
+func CheckExtends(current gossip.Head, seen []gossip.Head) error {
+	for _, h := range seen {
+		if h.Collection != current.Collection && !current.Collection.IsZero() {
+			continue
+		}
+		if h.Release > current.Release || h.Release == current.Release && h.Release > 0 && h.Manifest != current.Manifest {
+			return &AheadError{Known: current, Seen: h}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"swarmnode/content"
+	"swarmnode/content/durable"
+)
+
+// What is where in the home directory.
+const (
+	collectionsDir = "collections"     // one directory per collection, named by its ID
+	keysDir        = "keys"            // one directory per published collection, named by its name
+	recordFile     = "collection.json" // in a collection's directory
+	peersFile      = "peers.json"
+	recordVersion  = 1
+)
+
+// ErrHomeBusy says that another node uses the home directory.
+var ErrHomeBusy = errors.New("a node is already running with this home directory; stop it, or use another with --home")
+
+// record is what a node remembers of a collection beside its content.
+type record struct {
+	Version   int        `json:"version"`
+	ID        content.ID `json:"id"`
+	Name      string     `json:"name"`
+	Source    string     `json:"source,omitempty"`    // the published directory; "" for a mirror
+	Lifetime  string     `json:"lifetime,omitempty"`  // of a published collection's timestamps, as time.Duration prints it; "" for the default
+	Bootstrap []string   `json:"bootstrap,omitempty"` // addresses that the collection was joined by
+}
+
+func (r record) dir(home string) string { return filepath.Join(home, collectionsDir, r.ID.String()) }
+
+func (r record) write(home string) error {
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.dir(home), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(r.dir(home), recordFile), append(raw, '\n'), 0o600)
+}
+
+// readRecords lists the collections of the home directory. A directory without a record is one whose making was cut off.
+func (n *Node) readRecords() ([]record, error) {
+	dirs, err := os.ReadDir(filepath.Join(n.cfg.Home, collectionsDir))
+	if err != nil {
+		return nil, fmt.Errorf("list collections: %w", err)
+	}
+	var list []record
+	for _, d := range dirs {
+		raw, err := os.ReadFile(filepath.Join(n.cfg.Home, collectionsDir, d.Name(), recordFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var r record
+		if err == nil {
+			err = json.Unmarshal(raw, &r)
+		}
+		if err == nil && (r.Version != recordVersion || r.ID.String() != d.Name()) {
+			err = fmt.Errorf("version %d, collection %s: not written by this version of swarmnode for this directory", r.Version, r.ID)
+		}
+		if err != nil {
+			n.broken[d.Name()] = fmt.Errorf("read %s: %w", recordFile, err)
+			n.log.Error("a collection cannot be opened", "directory", d.Name(), "error", err)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
