@@ -3,25 +3,29 @@ module swarmnode
 go 1.26.0
 
 require (
-	github.com/PlakarKorp/go-cdc-chunkers v1.1.0
-	github.com/cockroachdb/pebble/v2 v2.1.7
-	github.com/dustin/go-humanize v1.1.0
-	github.com/fxamacker/cbor/v2 v2.10.0
-	github.com/google/go-cmp v0.7.0
-	github.com/ipfs/go-cid v0.6.2
-	github.com/libp2p/go-libp2p v0.51.0
-	github.com/libp2p/go-libp2p-kad-dht v0.42.1
-	github.com/libp2p/go-libp2p-pubsub v0.17.0
-	github.com/multiformats/go-multihash v0.2.3
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/spf13/cobra v1.10.2
-	github.com/theupdateframework/go-tuf/v2 v2.4.2
-	github.com/vbauerster/mpb/v8 v8.11.3
-	go.uber.org/goleak v1.3.0
-	golang.org/x/sync v0.22.0
-	golang.org/x/sys v0.47.0
-	golang.org/x/time v0.15.0
-	pgregory.net/rapid v1.3.0
+	github.com/PlakarKorp/go-cdc-chunkers v1.1.0 // content-defined chunking with versioned algorithms (jc-v1.0.0)
+	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
+	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
+	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
+	github.com/google/go-cmp v0.7.0 // tests: readable differences
+	github.com/ipfs/go-cid v0.6.2 // CIDs
+	github.com/libp2p/go-libp2p v0.51.0 // hosts, streams, NAT traversal
+	github.com/libp2p/go-libp2p-kad-dht v0.42.1 // finding the first peers of a collection
+	github.com/libp2p/go-libp2p-pubsub v0.17.0 // announcements by GossipSub
+	github.com/libp2p/go-yamux/v5 v5.1.0 // round-trip times and windows of TCP connections
+	github.com/multiformats/go-multiaddr v0.16.1 // addresses
+	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
+	github.com/quic-go/quic-go v0.64.1 // round-trip times of QUIC connections
+	github.com/rogpeppe/go-internal v1.16.0 // tests: the command line as scripts
+	github.com/sigstore/sigstore v1.10.6 // the signer interface that go-tuf asks for
+	github.com/spf13/cobra v1.10.2 // the command line
+	github.com/spf13/pflag v1.0.9 // its flags
+	github.com/theupdateframework/go-tuf/v2 v2.4.2 // TUF metadata and its verification
+	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
+	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
+	golang.org/x/sync v0.22.0 // semaphores and error groups
+	golang.org/x/sys v0.47.0 // file locks, hole punching, free space
+	pgregory.net/rapid v1.3.0 // tests: properties against a dumb second version
 )
 
 require (
@@ -82,7 +86,6 @@ require (
 	github.com/libp2p/go-msgio v0.3.0 // indirect
 	github.com/libp2p/go-netroute v0.4.0 // indirect
 	github.com/libp2p/go-reuseport v0.4.0 // indirect
-	github.com/libp2p/go-yamux/v5 v5.1.0 // indirect
 	github.com/libp2p/zeroconf/v2 v2.2.0 // indirect
 	github.com/marten-seemann/tcp v0.0.0-20210406111302-dfbc87cc63fd // indirect
 	github.com/mattn/go-isatty v0.0.22 // indirect
@@ -95,7 +98,6 @@ require (
 	github.com/mr-tron/base58 v1.3.0 // indirect
 	github.com/multiformats/go-base32 v0.1.0 // indirect
 	github.com/multiformats/go-base36 v0.2.0 // indirect
-	github.com/multiformats/go-multiaddr v0.16.1 // indirect
 	github.com/multiformats/go-multiaddr-dns v0.6.0 // indirect
 	github.com/multiformats/go-multiaddr-fmt v0.1.0 // indirect
 	github.com/multiformats/go-multibase v0.3.0 // indirect
@@ -129,13 +131,10 @@ require (
 	github.com/prometheus/common v0.70.1 // indirect
 	github.com/prometheus/procfs v0.21.1 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect
-	github.com/quic-go/quic-go v0.64.1 // indirect
 	github.com/quic-go/webtransport-go v0.13.0 // indirect
 	github.com/secure-systems-lab/go-securesystemslib v0.11.0 // indirect
 	github.com/sigstore/protobuf-specs v0.5.0 // indirect
-	github.com/sigstore/sigstore v1.10.6 // indirect
 	github.com/spaolacci/murmur3 v1.1.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/whyrusleeping/go-keyspace v0.0.0-20160322163242-5b898ac5add1 // indirect
 	github.com/wlynxg/anet v0.0.5 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
@@ -156,6 +155,7 @@ require (
 	golang.org/x/telemetry v0.0.0-20260717140457-bdb89881bb75 // indirect
 	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
+	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.48.0 // indirect
 	gonum.org/v1/gonum v0.17.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260526163538-3dc84a4a5aaa // indirect

@@ -1,4 +1,5 @@
-// Package durable replaces files so that a power cut leaves the old content or the new, never a mixture and never nothing.
+// Package durable replaces files so that a power cut leaves the old content or the new, never a mixture and never nothing, and
+// locks them against other processes.
 package durable
 
 import (

@@ -64,6 +64,7 @@ func synced(d *store.Disk) map[uint32]content.Bitmap {
 }
 
 func TestDiskSurvivesKills(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := openDisk(t, dir, store.Config{})
 	segs := storetest.Segments()[:3]
@@ -112,6 +113,7 @@ func must(t testing.TB, err error) {
 
 // A journal cut off anywhere, or with a byte changed anywhere, may lose chunks but never serves wrong ones.
 func TestDiskTornJournal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := openDisk(t, dir, store.Config{})
 	for _, s := range storetest.Segments()[:2] {
@@ -125,7 +127,7 @@ func TestDiskTornJournal(t *testing.T) {
 	must(t, d.Close())
 	whole, err := os.ReadFile(filepath.Join(dir, "journal"))
 	must(t, err)
-	for n := 0; n <= len(whole); n += 7 {
+	for n := 0; n <= len(whole); n += 11 { // every field of a record is hit
 		to := snapshot(t, dir)
 		must(t, os.WriteFile(filepath.Join(to, "journal"), whole[:n], 0o644))
 		wantSafe(t, to, nil)
@@ -144,11 +146,12 @@ func TestDiskTornJournal(t *testing.T) {
 }
 
 func TestDiskJournalStaysShort(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := openDisk(t, dir, store.Config{})
 	s := storetest.Segments()[2]
 	for range 4 {
-		for range 200 { // many adds and removes
+		for range 100 { // many adds and removes
 			must(t, d.Add(s.Number, s.Info, s.Table))
 			must(t, d.Put(s.Ref(0), s.Data[0][:]))
 			must(t, d.Remove(s.Number))
@@ -256,6 +259,7 @@ func TestDiskRunSyncs(t *testing.T) {
 }
 
 func TestDiskPunchFreesBlocks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := openDisk(t, dir, store.Config{})
 	s := storetest.Segments()[1] // 20000 9000 1 1 1 12288 65536
@@ -290,6 +294,7 @@ func TestDiskPunchFreesBlocks(t *testing.T) {
 }
 
 func TestDiskBudget(t *testing.T) {
+	t.Parallel()
 	pack := int64(500)
 	d := openDisk(t, t.TempDir(), store.Config{Budget: 2 << 20, Overhead: func() int64 { return pack }})
 	s := storetest.Segments()[2]
@@ -308,6 +313,17 @@ func TestDiskBudget(t *testing.T) {
 	d = openDisk(t, t.TempDir(), store.Config{})
 	if err := d.CheckBudget(1 << 60); !errors.As(err, &b) || b.Budget != 0 || !strings.Contains(err.Error(), "the disk has only") {
 		t.Errorf("CheckBudget of an exabyte: %v", err)
+	}
+	for _, c := range []struct{ budget, free, want int64 }{
+		{0, 100 << 30, 90 << 30}, // a tenth stays free
+		{0, 320 << 20, 256 << 20},
+		{0, 10 << 20, 0},
+		{1 << 40, 100 << 30, 100<<30 - 64<<20}, // who gives a budget has thought about it
+	} {
+		d := openDisk(t, t.TempDir(), store.Config{Budget: c.budget})
+		if got := d.ToSpare(c.free); got != c.want {
+			t.Errorf("with a budget of %d and %d free: %d to spare, want %d", c.budget, c.free, got, c.want)
+		}
 	}
 }
 

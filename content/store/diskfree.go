@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 
 	"swarmnode/content"
 )
@@ -140,17 +139,29 @@ func (d *Disk) Used() int64 {
 // CheckBudget asks before fetching whether need more bytes fit into the budget and on the disk. The error is a
 // *BudgetError.
 func (d *Disk) CheckBudget(need int64) error {
-	left := int64(math.MaxInt64)
 	if d.cfg.Budget > 0 {
-		left = max(0, d.cfg.Budget-d.Used())
+		if left := max(0, d.cfg.Budget-d.Used()); need > left {
+			return &BudgetError{Need: need, Free: left, Budget: d.cfg.Budget}
+		}
 	}
-	if need > left {
-		return &BudgetError{Need: need, Free: left, Budget: d.cfg.Budget}
+	free, ok := freeSpace(d.dir)
+	if !ok {
+		return nil
 	}
-	if free, ok := freeSpace(d.dir); ok && need > max(0, free-keepFree) {
-		return &BudgetError{Need: need, Free: max(0, free-keepFree)}
+	if left := d.toSpare(free); need > left {
+		return &BudgetError{Need: need, Free: left}
 	}
 	return nil
+}
+
+// toSpare is how much of the free space may be planned with: all but a little of it when the operator gave a budget,
+// else a share of it stays free for everything else on that disk.
+func (d *Disk) toSpare(free int64) int64 {
+	keep := int64(keepFree)
+	if d.cfg.Budget == 0 {
+		keep = max(keep, free/keepShare)
+	}
+	return max(0, free-keep)
 }
 
 // DiskStats are the figures of a Disk.

@@ -34,6 +34,11 @@ func failing(write, sync func(name string) error) calls {
 	}
 }
 
+// FailWith makes every write of the index ask fault first. No space is kept in reserve.
+func (r *References) FailWith(fault func() error) {
+	r.patience.fault, r.reserve = fault, 0
+}
+
 // Replay is replay, for the fuzzer.
 func Replay(data []byte) (records, end, skipped int) {
 	end, skipped = replay(data, func(record) { records++ })
@@ -58,6 +63,9 @@ func (d *Disk) LimitFiles(n int) { d.files.limit = n }
 
 // LimitTables makes a Disk keep so few tables that it asks for them again.
 func (d *Disk) LimitTables(chunks int) { d.tables = newTables(chunks, d.cfg.Tables) }
+
+// ToSpare is how much of so much free space is planned with.
+func (d *Disk) ToSpare(free int64) int64 { return d.toSpare(free) }
 
 // SumUsed adds up what Used should be.
 func (d *Disk) SumUsed() (n int64) {

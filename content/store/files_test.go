@@ -16,6 +16,7 @@ import (
 
 // While segments come and go, every reader gets the right bytes or ErrNotHere.
 func TestDiskUnderWay(t *testing.T) {
+	t.Parallel()
 	d := openDisk(t, t.TempDir(), store.Config{})
 	d.LimitFiles(1)
 	segs := storetest.Segments()[:2]
@@ -53,7 +54,7 @@ func TestDiskUnderWay(t *testing.T) {
 			}
 		})
 	}
-	for n := range 60 {
+	for n := range 25 {
 		s := segs[n%2]
 		must(t, d.Punch(s.Number, content.Bitmap{0b1110_0110}))
 		must(t, d.Sync(t.Context()))

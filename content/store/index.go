@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"swarmnode/content"
 )
@@ -16,13 +18,15 @@ import (
 //	s number          -> table digest, size, chunks: a segment known
 //	r number index    -> offset (uvarint), path: where a chunk lies in the published tree
 //	d digest          -> number, index: where a chunk has its place in the collection
-//	l path 0 link     -> nothing: a hard link made of the file at path
+//	l path 0 link     -> nothing, or the release that replaced the file: a hard link made of the file at path
+//	g release path 0 link -> nothing: the same by release, for those that have one
 //	m path            -> seconds: the last mtime that path was published with
 const (
 	keySegment = 's'
 	keyPlace   = 'r'
 	keyDigest  = 'd'
 	keyLink    = 'l'
+	keyGone    = 'g'
 	keyMtime   = 'm'
 )
 
@@ -40,18 +44,47 @@ func (silence) Errorf(string, ...any)        {} // what matters comes back as an
 func (silence) Fatalf(f string, args ...any) { panic("store: index: " + fmt.Sprintf(f, args...)) }
 
 // openIndex opens the database in dir/index.
-func openIndex(dir string) (*pebble.DB, error) {
-	cache := pebble.NewCache(indexCache)
-	defer cache.Unref()
-	db, err := pebble.Open(filepath.Join(dir, "index"), &pebble.Options{
-		Cache: cache, MemTableSize: indexMemTable, MaxOpenFiles: indexFiles, Logger: silence{},
-		FormatMajorVersion: pebble.FormatNewest,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the publisher's index %s (it can be deleted, then it is built again): %w",
-			filepath.Join(dir, "index"), full(err))
+func openIndex(dir string, p *patience) (*pebble.DB, error) {
+	name := filepath.Join(dir, "index")
+	var db *pebble.DB
+	done := make(chan error, 1)
+	go func() {
+		cache := pebble.NewCache(indexCache)
+		defer cache.Unref()
+		var err error
+		db, err = pebble.Open(name, &pebble.Options{
+			Cache: cache, MemTableSize: indexMemTable, MaxOpenFiles: indexFiles, Logger: silence{},
+			FormatMajorVersion: pebble.FormatNewest, FS: patientFS{vfs.Default, p},
+			// A damaged file is no reason to die: whoever reads it gets an error.
+			EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
+		})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, fmt.Errorf("open the publisher's index %s (it can be deleted, then it is built again): %w", name, full(err))
+		}
+		return db, nil
+	case <-p.until():
+		return nil, fmt.Errorf("open the publisher's index %s: %w", name, ErrDiskFull)
 	}
-	return db, nil
+}
+
+// close waits for the writes under way and closes the database, but not for room on a full disk.
+func (x *index) close() error {
+	done := make(chan error, 1)
+	go func() {
+		x.writes.Wait()
+		// What is flushed now need not be replayed by the next open.
+		done <- errors.Join(x.db.Flush(), x.db.Close())
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-x.patience.until():
+		return fmt.Errorf("close the publisher's index: %w", ErrDiskFull)
+	}
 }
 
 func segmentKey(kind byte, number uint32) []byte {
@@ -67,6 +100,23 @@ func digestKey(d content.Digest) []byte { return append([]byte{keyDigest}, d[:].
 func pathKey(kind byte, path string) []byte { return append([]byte{kind}, path...) }
 
 func linkKey(path, link string) []byte { return append(append(pathKey(keyLink, path), 0), link...) }
+
+func parseLink(key []byte) (madeLink, bool) {
+	path, name, ok := strings.Cut(string(key[1:]), "\x00")
+	return madeLink{path, name}, ok
+}
+
+func goneKey(release uint64, l madeLink) []byte {
+	return append(append(append(binary.BigEndian.AppendUint64([]byte{keyGone}, release), l.path...), 0), l.name...)
+}
+
+func parseGone(key []byte) (release uint64, l madeLink, ok bool) {
+	if len(key) < 9 {
+		return 0, l, false
+	}
+	l, ok = parseLink(key[8:])
+	return binary.BigEndian.Uint64(key[1:]), l, ok
+}
 
 func segmentValue(s *placed) []byte {
 	v := binary.BigEndian.AppendUint32(append([]byte(nil), s.table[:]...), s.size)

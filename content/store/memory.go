@@ -38,13 +38,11 @@ func (r *References) Forget(d content.Digest) error {
 
 // change applies one batch.
 func (r *References) change(fill func(b *pebble.Batch)) error {
-	if err := r.enter(); err != nil {
-		return err
-	}
-	defer r.using.RUnlock()
-	b := r.db.NewBatch()
-	fill(b)
-	return r.commit(b)
+	return r.call(func() error {
+		b := r.db.NewBatch()
+		fill(b)
+		return r.commit(b)
+	})
 }
 
 // Remove forgets a retired segment: its references, and what Find knows of its chunks.
@@ -66,27 +64,25 @@ func (r *References) Remove(number uint32) error {
 			moved = append(moved, d)
 		}
 	}
-	if err := r.enter(); err != nil {
-		return err
-	}
-	defer r.using.RUnlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.flush(); err != nil {
-		return err
-	}
-	b := r.db.NewBatch()
-	for _, d := range moved {
-		_ = b.Delete(digestKey(d), nil)
-	}
-	places := segmentKey(keyPlace, number)
-	_ = b.DeleteRange(places, after(places), nil)
-	_ = b.Delete(segmentKey(keySegment, number), nil)
-	if err := r.commit(b); err != nil {
-		return fmt.Errorf("remove segment %d: %w", number, err)
-	}
-	delete(r.segments, number)
-	return nil
+	return r.call(func() error {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		b := r.db.NewBatch()
+		for _, d := range moved {
+			_ = b.Delete(digestKey(d), nil)
+		}
+		places := segmentKey(keyPlace, number)
+		_ = b.DeleteRange(places, after(places), nil)
+		_ = b.Delete(segmentKey(keySegment, number), nil)
+		if err := r.commit(b); err != nil {
+			return fmt.Errorf("remove segment %d: %w", number, err)
+		}
+		r.mu.Lock()
+		delete(r.segments, number)
+		r.mu.Unlock()
+		return nil
+	})
 }
 
 // SetMtime remembers the last mtime, in Unix seconds, that a path was published with before it went away, so that it

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,6 +15,17 @@ import (
 	"swarmnode/content/store"
 	"swarmnode/content/store/storetest"
 )
+
+// modelChecks is how many histories are tried unless -rapid.checks says another number: each has many syncs.
+const modelChecks = "40"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(modelChecks)
+	}
+	os.Exit(m.Run())
+}
 
 // diskModel is a Disk and what should be in it.
 type diskModel struct {
@@ -29,6 +41,7 @@ var modelSegment = rapid.SampledFrom(storetest.Segments()[:2])
 
 // TestDiskModel compares a Disk with a map: what is here, and what of it survives a kill.
 func TestDiskModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &diskModel{t: t, dir: t.TempDir(), here: map[content.Ref]bool{}, durable: map[content.Ref]bool{}, known: map[uint32]bool{}}
 		m.d = openDisk(t, m.dir, store.Config{})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -32,11 +33,12 @@ const (
 // not its bytes are still here, and the mtimes of paths that are gone.
 type References struct {
 	cfg    Config
-	db     *pebble.DB
+	dir    string
 	tree   *os.Root
 	links  *links // nil: none
 	files  *files[string]
 	tables *tables
+	index
 
 	// using is held for reading by every call and for writing by Close, for pebble panics when used after it. It guards closed.
 	using  sync.RWMutex
@@ -45,9 +47,19 @@ type References struct {
 
 	mu       sync.RWMutex // guards what follows
 	segments map[uint32]*placed
-	waiting  map[content.Ref]spot // not yet in the index
-	named    map[string]struct{}  // bad paths told to OnBad
-	bad      int64
+	pending
+	named map[string]struct{} // bad paths told to OnBad
+	bad   int64
+}
+
+// index is the database and what stands between it and a full disk.
+type index struct {
+	db       *pebble.DB
+	patience *patience
+	reserve  int64 // indexReserve
+	writes   sync.WaitGroup
+	left     atomic.Int32 // writes under way whose callers were told that the disk is full
+	flushing sync.Mutex   // serialises flush and lose
 }
 
 // placed is a segment known to References.
@@ -72,19 +84,20 @@ func OpenReferences(dir, root, linkDir string, cfg Config) (*References, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &References{cfg: cfg, tables: newTables(maxCachedChunks, cfg.Tables), segments: map[uint32]*placed{}}
+	r := &References{cfg: cfg, dir: dir, tables: newTables(maxCachedChunks, cfg.Tables), segments: map[uint32]*placed{}}
 	r.waiting, r.named = map[content.Ref]spot{}, map[string]struct{}{}
 	r.files = newFiles(MaxOpenFiles, func(path string, _ bool) (*os.File, error) { return openRegular(r.tree, path) })
 	if r.tree, err = os.OpenRoot(root); err != nil {
 		return nil, fmt.Errorf("open published tree: %w", err)
 	}
 	if linkDir != "" {
-		if r.links, err = openLinks(root, linkDir); err != nil {
+		if r.links, err = openLinks(linkDir); err != nil {
 			return nil, errors.Join(err, r.tree.Close())
 		}
 	}
 	if err = os.MkdirAll(dir, 0o755); err == nil {
-		r.db, err = openIndex(dir)
+		r.patience, r.reserve = newPatience(), indexReserve
+		r.db, err = openIndex(dir, r.patience)
 	}
 	if err == nil {
 		err = scan(r.db, []byte{keySegment}, func(key, v []byte) bool {
@@ -134,10 +147,10 @@ func (r *References) Add(number uint32, info content.SegmentInfo, t *content.Tab
 	if err != nil {
 		return err
 	}
-	if err := r.enter(); err != nil {
-		return err
-	}
-	defer r.using.RUnlock()
+	return r.call(func() error { return r.add(number, info, t) })
+}
+
+func (r *References) add(number uint32, info content.SegmentInfo, t *content.Table) error {
 	r.adding.Lock()
 	defer r.adding.Unlock()
 	r.mu.RLock()
@@ -165,80 +178,6 @@ func (r *References) Add(number uint32, info content.SegmentInfo, t *content.Tab
 	r.segments[number] = s
 	r.mu.Unlock()
 	return nil
-}
-
-// commit applies a batch; it is visible at once and durable after Sync.
-func (r *References) commit(b *pebble.Batch) error {
-	err := r.db.Apply(b, pebble.NoSync)
-	if cerr := b.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("write the publisher's index: %w", full(err))
-	}
-	return nil
-}
-
-// Refer says that the bytes of a chunk are at offset in the file at path, slash-separated and relative to the tree. The
-// segment need not be known yet. It replaces an earlier place; it is visible at once and durable after Sync.
-func (r *References) Refer(ref content.Ref, path string, offset int64) error {
-	if !fs.ValidPath(path) || path == "." || offset < 0 {
-		return fmt.Errorf("refer to %q at %d: not a place in the tree", path, offset)
-	}
-	if ref.Segment >= content.MaxSegments || ref.Index >= content.MaxSegmentChunks {
-		return fmt.Errorf("refer to %q: chunk %d of segment %d: %w", path, ref.Index, ref.Segment, ErrOutOfRange)
-	}
-	if err := r.enter(); err != nil {
-		return err
-	}
-	defer r.using.RUnlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.segments[ref.Segment]
-	if s != nil && ref.Index >= s.chunks {
-		return fmt.Errorf("refer to %q: chunk %d of segment %d: %w", path, ref.Index, ref.Segment, ErrOutOfRange)
-	}
-	r.waiting[ref] = spot{path: path, offset: offset}
-	delete(r.named, path)
-	if s != nil && s.loaded {
-		s.have.Set(ref.Index)
-	}
-	if len(r.waiting) >= maxWaiting {
-		return r.flush()
-	}
-	return nil
-}
-
-// flush writes the waiting references to the index, under r.mu.
-func (r *References) flush() error {
-	if len(r.waiting) == 0 {
-		return nil
-	}
-	b := r.db.NewBatch()
-	for ref, p := range r.waiting {
-		_ = b.Set(placeKey(ref), spotValue(p), nil)
-	}
-	if err := r.commit(b); err != nil {
-		return err
-	}
-	clear(r.waiting)
-	return nil
-}
-
-// spot finds where the bytes of a chunk should be.
-func (r *References) spot(ref content.Ref) (spot, bool, error) {
-	r.mu.RLock()
-	p, ok := r.waiting[ref]
-	r.mu.RUnlock()
-	if ok {
-		return p, true, nil
-	}
-	v, err := lookup(r.db, placeKey(ref))
-	if err != nil || v == nil {
-		return spot{}, false, err
-	}
-	p, ok = parseSpot(v)
-	return p, ok, nil
 }
 
 // Chunk reads a chunk into buf, or into new memory if the capacity of buf is too small, hashes it and returns it.
@@ -322,32 +261,38 @@ func readFrom(open *files[string], name string, offset int64, c content.Chunk, b
 
 // lose drops a reference unless it has a new place by now, and says whether its path is to be named.
 func (r *References) lose(ref content.Ref, was spot) (name bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now, waits := r.waiting[ref]
-	if !waits {
-		v, err := lookup(r.db, placeKey(ref))
-		if err != nil {
-			return false, err
+	first := false
+	err = r.write(func() error {
+		r.flushing.Lock()
+		defer r.flushing.Unlock()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		now, waits := r.waiting[ref]
+		if !waits {
+			v, err := lookup(r.db, placeKey(ref))
+			if err != nil {
+				return err
+			}
+			now, _ = parseSpot(v)
 		}
-		now, _ = parseSpot(v)
-	}
-	if now != was {
-		return false, nil
-	}
-	delete(r.waiting, ref)
-	if err := r.db.Delete(placeKey(ref), pebble.NoSync); err != nil {
-		return false, fmt.Errorf("write the publisher's index: %w", full(err))
-	}
-	if s := r.segments[ref.Segment]; s != nil {
-		s.have.Clear(ref.Index)
-	}
-	r.bad++
-	if _, told := r.named[was.path]; told || len(r.named) >= maxNamed {
-		return false, nil
-	}
-	r.named[was.path] = struct{}{}
-	return true, nil
+		if now != was {
+			return nil
+		}
+		delete(r.waiting, ref)
+		if err := r.db.Delete(placeKey(ref), pebble.NoSync); err != nil {
+			return fmt.Errorf("write the publisher's index: %w", full(err))
+		}
+		if s := r.segments[ref.Segment]; s != nil {
+			s.have.Clear(ref.Index)
+		}
+		r.bad++
+		if _, told := r.named[was.path]; !told && len(r.named) < maxNamed {
+			r.named[was.path] = struct{}{}
+			first = true
+		}
+		return nil
+	})
+	return err == nil && first, err
 }
 
 // Have gives the chunks of a segment that have a reference. Whether it still holds shows when it is read.
@@ -381,9 +326,11 @@ func (r *References) loadHave(number uint32, s *placed) error {
 		}
 		return true
 	})
-	for ref := range r.waiting {
-		if ref.Segment == number && ref.Index < s.chunks {
-			s.have.Set(ref.Index)
+	for _, refs := range []map[content.Ref]spot{r.waiting, r.moving} {
+		for ref := range refs {
+			if ref.Segment == number && ref.Index < s.chunks {
+				s.have.Set(ref.Index)
+			}
 		}
 	}
 	s.loaded = err == nil
@@ -399,15 +346,17 @@ func (r *References) Segments() []uint32 {
 
 // Sync makes everything so far durable.
 func (r *References) Sync(context.Context) error {
-	if err := r.enter(); err != nil {
+	return r.call(r.sync)
+}
+
+func (r *References) sync() error {
+	if err := r.flush(); err != nil {
 		return err
 	}
-	defer r.using.RUnlock()
-	r.mu.Lock()
-	err := r.flush()
-	r.mu.Unlock()
-	if err != nil {
-		return err
+	if r.links != nil {
+		if err := r.links.sync(); err != nil {
+			return err
+		}
 	}
 	if err := r.db.LogData(nil, pebble.Sync); err != nil { // syncs the log up to here
 		return fmt.Errorf("sync the publisher's index: %w", full(err))
@@ -429,12 +378,14 @@ func (r *References) Stats() ReferenceStats {
 	return ReferenceStats{Segments: len(r.segments), Bad: r.bad, OpenFiles: r.files.len()}
 }
 
-// Close syncs and closes the store, after the calls under way. Later calls are ErrClosed or find nothing.
+// Close syncs and closes the store, after the calls under way. Later calls are ErrClosed or find nothing. If the disk is
+// full it gives ErrDiskFull, and the index stays locked until there is room or the process ends: nothing in it is harmed.
 func (r *References) Close() error {
-	err := r.Sync(context.Background())
-	if errors.Is(err, ErrClosed) {
+	if r.enter() != nil {
 		return nil
 	}
+	err := r.writeNow(r.sync) // into the reserve, if need be
+	r.using.RUnlock()
 	r.using.Lock()
 	defer r.using.Unlock()
 	if r.closed {
@@ -448,8 +399,7 @@ func (r *References) close() error {
 	r.files.close()
 	var errs []error
 	if r.db != nil {
-		// What is flushed now need not be replayed by the next open.
-		errs = append(errs, r.db.Flush(), r.db.Close())
+		errs = append(errs, r.index.close())
 	}
 	if r.links != nil {
 		errs = append(errs, r.links.close())

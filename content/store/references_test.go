@@ -3,10 +3,10 @@ package store_test
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -52,14 +52,47 @@ func wantSegment(t testing.TB, s interface {
 	}
 }
 
+// link links a file of the tree as a publisher does.
+func link(r *store.References, tree, path string) (bool, error) {
+	dir, err := os.Open(filepath.Dir(filepath.Join(tree, path)))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	inode, err := inodeOf(filepath.Join(tree, path))
+	if err != nil {
+		return false, err
+	}
+	return r.Link(dir, path, inode)
+}
+
+func inodeOf(path string) (uint64, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return 0, err
+	}
+	return reflect.Indirect(reflect.ValueOf(st.Sys())).FieldByName("Ino").Uint(), nil
+}
+
+// countLinks counts the files in a directory.
+func countLinks(t *testing.T, dir string) int {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
 func TestReferencesLinksOutliveTheTree(t *testing.T) {
+	t.Parallel()
 	dir, tree, links, h := t.TempDir(), t.TempDir(), t.TempDir(), &heard{}
 	cfg := store.Config{OnBad: h.onBad}
 	r := openReferences(t, dir, tree, links, cfg)
 	old, next := storetest.Segments()[0], storetest.Segments()[1]
 	publish(t, r, tree, "dists/Packages", old)
-	for range 2 {
-		if ok, err := r.Link("dists/Packages"); err != nil || !ok {
+	for i := range 2 {
+		if ok, err := link(r, tree, "dists/Packages"); err != nil || ok != (i == 0) {
 			t.Fatalf("Link = %t, %v", ok, err)
 		}
 	}
@@ -76,10 +109,15 @@ func TestReferencesLinksOutliveTheTree(t *testing.T) {
 	r = openReferences(t, dir, tree, links, cfg)
 	wantSegment(t, r, old)
 	wantSegment(t, r, next)
-	if ok, err := r.Link("dists/Packages"); err != nil || !ok {
+	if ok, err := link(r, tree, "dists/Packages"); err != nil || !ok {
 		t.Fatalf("Link = %t, %v", ok, err)
 	}
-	if err := r.Unlink("dists/Packages"); err != nil {
+	inode, err := inodeOf(filepath.Join(tree, "dists/Packages"))
+	if err := errors.Join(err, r.Retire("dists/Packages", inode, 2), r.DropLinks(1)); err != nil {
+		t.Fatal(err)
+	}
+	wantSegment(t, r, old) // release 1 still has it
+	if err := r.DropLinks(2); err != nil {
 		t.Fatal(err)
 	}
 	wantSegment(t, r, next)
@@ -91,19 +129,53 @@ func TestReferencesLinksOutliveTheTree(t *testing.T) {
 	if len(h.paths) != 1 || h.paths[0] != "dists/Packages" {
 		t.Errorf("OnBad named %q, want the path once", h.paths)
 	}
-	left := 0
-	_ = fs.WalkDir(os.DirFS(links), ".", func(_ string, e fs.DirEntry, _ error) error {
-		if !e.IsDir() {
-			left++
+	if n := countLinks(t, links); n != 1 {
+		t.Errorf("%d links are left, want that of the present file", n)
+	}
+}
+
+func TestReferencesSweepLinks(t *testing.T) {
+	t.Parallel()
+	dir, tree, links := t.TempDir(), t.TempDir(), t.TempDir()
+	r := openReferences(t, dir, tree, links, store.Config{})
+	for _, name := range []string{"kept", "gone", "back"} {
+		err := os.WriteFile(filepath.Join(tree, name), []byte(name), 0o644)
+		if _, lerr := link(r, tree, name); err != nil || lerr != nil {
+			t.Fatal(err, lerr)
 		}
-		return nil
-	})
-	if left != 1 {
-		t.Errorf("%d links are left, want that of the present file", left)
+	}
+	inode, err := inodeOf(filepath.Join(tree, "back"))
+	must(t, errors.Join(err, os.Rename(filepath.Join(tree, "back"), filepath.Join(tree, "away")), r.Retire("back", 0, 5),
+		os.Rename(filepath.Join(tree, "away"), filepath.Join(tree, "back"))))
+	if made, err := link(r, tree, "back"); err != nil || made {
+		t.Errorf("Link of a file that came back = %t, %v; want the old link", made, err)
+	}
+	must(t, errors.Join(r.Retire("back", inode, 6), os.Remove(filepath.Join(tree, "gone")), os.WriteFile(filepath.Join(links, "stray"), nil, 0o600)))
+	for _, step := range []struct {
+		what string
+		do   func() error
+		want int
+	}{
+		{"sweep", func() error { return r.SweepLinks(7) }, 3},
+		{"sweep again", func() error { return r.SweepLinks(8) }, 3},
+		{"drop before 6", func() error { return r.DropLinks(6) }, 3},
+		{"drop before 7", func() error { return r.DropLinks(7) }, 2},
+	} {
+		must(t, step.do())
+		if n := countLinks(t, links); n != step.want {
+			t.Errorf("%s: %d links, want %d", step.what, n, step.want)
+		}
+	}
+	must(t, errors.Join(r.Close(), os.RemoveAll(filepath.Join(dir, "index"))))
+	r = openReferences(t, dir, tree, links, store.Config{})
+	must(t, r.SweepLinks(9))
+	if n := countLinks(t, links); n != 0 {
+		t.Errorf("%d links that a new index does not know are left", n)
 	}
 }
 
 func TestReferencesMemory(t *testing.T) {
+	t.Parallel()
 	dir, tree := t.TempDir(), t.TempDir()
 	r := openReferences(t, dir, tree, "", store.Config{})
 	if !r.Empty() {
@@ -161,6 +233,7 @@ func each[T any](all ...T) iter.Seq2[T, error] {
 }
 
 func TestReferencesRebuild(t *testing.T) {
+	t.Parallel()
 	dir, tree := t.TempDir(), t.TempDir()
 	r := openReferences(t, dir, tree, "", store.Config{})
 	a, b := storetest.Segments()[0], storetest.Segments()[3]
@@ -192,6 +265,7 @@ func TestReferencesRebuild(t *testing.T) {
 }
 
 func TestReferencesStayInTheTree(t *testing.T) {
+	t.Parallel()
 	dir, tree, outside := t.TempDir(), t.TempDir(), t.TempDir()
 	r := openReferences(t, dir, tree, t.TempDir(), store.Config{})
 	s := storetest.Segments()[2]
@@ -208,7 +282,7 @@ func TestReferencesStayInTheTree(t *testing.T) {
 		if r.Refer(s.Ref(0), path, 0) == nil {
 			t.Errorf("Refer to %q was not refused", path)
 		}
-		if _, err := r.Link(path); err == nil {
+		if _, err := r.Link(nil, path, 1); err == nil {
 			t.Errorf("Link of %q was not refused", path)
 		}
 	}
@@ -217,8 +291,5 @@ func TestReferencesStayInTheTree(t *testing.T) {
 	}
 	if _, err := r.Chunk(s.Ref(0), nil); err == nil {
 		t.Error("a chunk was read from outside the tree")
-	}
-	if ok, err := r.Link("out/f"); ok || err == nil {
-		t.Errorf("Link out of the tree = %t, %v", ok, err)
 	}
 }

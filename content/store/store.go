@@ -35,6 +35,8 @@ const (
 	parallelSyncs = 4
 	// keepFree is how much of the disk is never planned for, so that journals and logs still find room.
 	keepFree = 64 << 20
+	// keepShare is the share of the free space, one in so many, that is not planned for without a budget.
+	keepShare = 10
 	// blockSize is the file-system block that hole punching frees; every common file system has it or a smaller one.
 	blockSize = 4096
 )

@@ -78,6 +78,7 @@ func flip(t *testing.T, path string, at int64) {
 }
 
 func TestDiskContract(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		dir, h := t.TempDir(), &heard{}
 		cfg := store.Config{OnBad: h.onBad}
@@ -104,6 +105,7 @@ func TestDiskContract(t *testing.T) {
 }
 
 func TestReferencesContract(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		dir, tree, h := t.TempDir(), t.TempDir(), &heard{}
 		cfg := store.Config{OnBad: h.onBad}

@@ -106,7 +106,10 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"serves many readers", servesManyReaders},
 		{"is closed", isClosed},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, open(t))
+		})
 	}
 }
 

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package store
+
+import (
+	"errors"
+	"os"
+)
+
+// linkAt is not possible here.
+func linkAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
