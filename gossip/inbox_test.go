@@ -18,8 +18,8 @@ type fakeVerifier struct {
 
 func (f *fakeVerifier) Verify(_ time.Time, b Bundle) (Head, error) {
 	f.calls++
-	key := string(b.Files["timestamp.json"])
-	return f.heads[key], f.errs[key]
+	raw := b.Files["timestamp.json"]
+	return f.heads[string(raw)], f.errs[string(raw)]
 }
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -125,7 +125,7 @@ func (n *Net) options() []pubsub.Option {
 				SkipAtomicValidation: true, GossipThreshold: gossipThreshold, PublishThreshold: publishThreshold,
 				GraylistThreshold: graylistThreshold, AcceptPXThreshold: acceptPXThreshold,
 			}),
-		pubsub.WithLogger(n.log), pubsub.WithRPCLogger(n.log),
+		pubsub.WithLogger(slog.New(demoted{n.log.Handler()})), pubsub.WithRPCLogger(slog.New(slog.DiscardHandler)),
 	}
 }
 

@@ -113,7 +113,7 @@ func (e *IncompleteError) Error() string {
 func (e *IncompleteError) Is(target error) bool { return target == gossip.ErrIncomplete }
 
 // errName is the cause of a refused collection name.
-var errName = errors.New("a name has 1 to 255 bytes of UTF-8, no slash, no control characters, and is not . or ..")
+var errName = errors.New("a name has 1 to 255 bytes of UTF-8, is not . or .., and has no slash and no control character")
 
 // CheckName tells whether a collection can have this name: it becomes one part of a TUF target path and of URLs.
 func CheckName(name string) error {
