@@ -7,7 +7,6 @@ import (
 
 // TestFourHolders: from four holders with capped uplinks, even unequal ones, a node gets nearly the sum of the caps.
 func TestFourHolders(t *testing.T) {
-	const mbit = 1e6 / 8
 	for name, ups := range map[string][]float64{
 		"equal":   {20, 20, 20, 20},
 		"unequal": {5, 20, 40, 80},
@@ -20,7 +19,7 @@ func TestFourHolders(t *testing.T) {
 				up, down, sum = append(up, u*mbit), append(down, mbit), sum+u*mbit
 			}
 			const bytes = 1 << 30
-			s := newSwarm(w, cut(bytes, 64<<20, 1<<20), 16, up, down)
+			s := newSwarm(w, swarmConfig{sizes: cut(bytes, 64<<20, 1<<20), up: up, down: down, slots: 16})
 			s.connect()
 			raw, err := announcement{Release: 1, Version: 1}.encode()
 			if err != nil {

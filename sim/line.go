@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"swarmnode/content"
 	"swarmnode/gossip"
@@ -26,6 +27,13 @@ type job struct {
 // serve takes a request of another node.
 func (n *node) serve(to *node, r policy.Request) {
 	l := n.server.lines[to.index]
+	if q := n.s.swarmConfig.queue; l == nil && q > 0 && len(n.server.queue) >= q {
+		n.send(to, func() {
+			to.transfer.Failed(to.s.w.time(), r.ID, policy.Reason{Kind: policy.Busy, RetryAfter: n.retryAfter(r)})
+			to.step()
+		})
+		return
+	}
 	if l == nil {
 		l = &line{from: n, to: to}
 		l.flow = &flow{up: n.up, down: to.down, done: l.sent}
@@ -64,7 +72,24 @@ func (l *line) end() {
 	}
 	if len(l.jobs) > 0 {
 		l.begin()
+	} else {
+		delete(n.server.lines, l.to.index)
 	}
+}
+
+const (
+	busyLeast = 250 * time.Millisecond
+	busyMost  = 10 * time.Second
+	busyShare = 0.7 // of the time that a request like the refused one takes: some came before and are nearer to their end
+)
+
+// retryAfter is when a node without room wants to be asked again.
+func (n *node) retryAfter(r policy.Request) time.Duration {
+	if n.s.swarmConfig.busy > 0 {
+		return n.s.swarmConfig.busy
+	}
+	seconds := busyShare * float64(r.Bytes) / n.up.capacity
+	return max(busyLeast, min(busyMost, time.Duration(seconds*float64(time.Second))))
 }
 
 func (l *line) has(id policy.RequestID) bool {
@@ -95,7 +120,11 @@ func (l *line) sent() {
 	j, to := l.jobs[0], l.to
 	ref := content.Ref{Segment: j.r.Run.Segment, Index: j.r.Run.First + j.next}
 	j.next++
-	l.from.send(to, func() { to.got(j.r.ID, ref) })
+	right := l.from.kind != liar
+	l.from.send(to, func() { to.arrived(j.r.ID, ref, right) })
+	if !right {
+		l.jobs = l.jobs[1:] // whom it lied to breaks the stream
+	}
 	l.advance()
 }
 
@@ -138,13 +167,16 @@ func (l *line) advance() {
 
 // gives reports whether n sends a chunk: it has it and, as a publisher, does not hold it back.
 func (n *node) gives(ref content.Ref) bool {
-	if !n.have[ref.Segment].Has(ref.Index) || n.server.seeding == nil {
-		return n.have[ref.Segment].Has(ref.Index)
+	if n.kind == liar {
+		return true
+	}
+	if !n.store.have[ref.Segment].Has(ref.Index) || n.server.seeding == nil {
+		return n.store.have[ref.Segment].Has(ref.Index)
 	}
 	now := n.s.w.time()
 	given := n.server.seeding.Give(now, ref)
 	if again := n.server.seeding.Again(now); len(again) > 0 {
-		n.broadcast(gossip.Holdings{Segments: again})
+		n.broadcast(&gossip.Holdings{Segments: again})
 	}
 	return given
 }

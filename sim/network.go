@@ -2,20 +2,19 @@ package sim
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
 const (
 	levelEpsilon = 1e-3 // a level that changes by less is not told to the next link
-	levelHops    = 2    // how many links away from a change levels are computed anew
+	levelHops    = 3    // how many links away from a change levels are computed anew
 )
 
 // link is one direction of a node's access line, the only bottlenecks there are.
 type link struct {
 	capacity float64 // bytes/s
 	level    float64 // the most a flow gets here: flows limited elsewhere get less, all others exactly this
-	flows    []*flow
+	flows    []*flow // in no order that means anything, but the same for the same seed
 	sent     float64 // bytes carried by flows that ended or were settled
 	pending  bool    // in network.dirty and not looked at yet
 }
@@ -23,10 +22,13 @@ type link struct {
 // flow is a stream of bytes from one node to another. It shares links fairly with others (max-min).
 type flow struct {
 	up, down  *link
-	rate      float64 // bytes/s
-	remaining float64 // bytes until done is called
+	place     [2]int32 // its index among the flows of up and of down
+	heap      int32    // its index in network.ends, plus one; 0 when it is not there
+	rate      float64  // bytes/s
+	remaining float64  // bytes until done is called
 	settled   time.Duration
-	version   uint64 // of the scheduled end; an event of another version is void
+	end       time.Duration // when done is called at the present rate
+	seq       uint64        // the order of ends of one time
 	done      func()
 }
 
@@ -35,6 +37,8 @@ type flow struct {
 // fairness (notes/simulation.md), at a cost that does not depend on the size of the network.
 type network struct {
 	w     *World
+	ends  ends
+	seq   uint64
 	dirty []dirtyLink
 }
 
@@ -49,10 +53,16 @@ func newLink(bytesPerSecond float64) *link {
 
 // start begins to carry bytes; done is called when the last of them has left. It may set the flow going again with more.
 func (n *network) start(f *flow, bytes float64) {
+	n.join(f, bytes)
+	n.rebalance(f.up, f.down)
+}
+
+// join puts f on its links; the rates are not right until these are rebalanced.
+func (n *network) join(f *flow, bytes float64) {
 	f.remaining, f.settled = bytes, n.w.now
+	f.place[0], f.place[1] = int32(len(f.up.flows)), int32(len(f.down.flows))
 	f.up.flows = append(f.up.flows, f)
 	f.down.flows = append(f.down.flows, f)
-	n.rebalance(f.up, f.down)
 }
 
 // more gives a flow that is done the next bytes without stopping it.
@@ -64,13 +74,23 @@ func (n *network) more(f *flow, bytes float64) {
 
 // stop takes a flow out of its links.
 func (n *network) stop(f *flow) {
-	n.settle(f)
-	f.version++
-	is := func(o *flow) bool { return o == f }
-	f.up.flows = slices.DeleteFunc(f.up.flows, is)
-	f.down.flows = slices.DeleteFunc(f.down.flows, is)
-	f.rate = 0
+	n.leave(f)
 	n.rebalance(f.up, f.down)
+}
+
+// leave takes f off its links; the rates of the others are not right until these are rebalanced.
+func (n *network) leave(f *flow) {
+	n.settle(f)
+	n.ends.remove(f)
+	for side, l := range [2]*link{f.up, f.down} {
+		last := len(l.flows) - 1
+		moved := l.flows[last]
+		l.flows[f.place[side]] = moved
+		moved.place[side] = f.place[side]
+		l.flows[last] = nil
+		l.flows = l.flows[:last]
+	}
+	f.rate = 0
 }
 
 // settle books what f carried since it was last looked at.
@@ -84,23 +104,31 @@ func (n *network) settle(f *flow) {
 
 // schedule plans the end of f at its present rate.
 func (n *network) schedule(f *flow) {
-	f.version++
-	version := f.version
-	in := time.Duration(math.Ceil(f.remaining / f.rate * float64(time.Second)))
-	n.w.after(in, func() {
-		if f.version == version {
-			n.settle(f)
-			f.done()
-		}
-	})
+	n.seq++
+	f.seq = n.seq
+	f.end = n.w.now + time.Duration(min(math.Ceil(f.remaining/f.rate*float64(time.Second)), maxWait))
+	n.ends.put(f)
+}
+
+// maxWait is about 250 years in nanoseconds: later than anybody waits, and no overflow.
+const maxWait = 8e18
+
+// finish ends the flow whose end is next.
+func (n *network) finish() {
+	f := n.ends[0]
+	n.ends.remove(f)
+	n.settle(f)
+	f.done()
 }
 
 // rebalance fills the links anew that a change concerns and gives their flows their new rates.
 func (n *network) rebalance(links ...*link) {
 	n.dirty = n.dirty[:0]
 	for _, l := range links {
-		n.dirty = append(n.dirty, dirtyLink{l, 0})
-		l.pending = true
+		if !l.pending {
+			n.dirty = append(n.dirty, dirtyLink{l, 0})
+			l.pending = true
+		}
 	}
 	for k := 0; k < len(n.dirty); k++ {
 		d := n.dirty[k]

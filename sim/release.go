@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -30,7 +31,7 @@ func releaseScenario() Scenario {
 }
 
 func runRelease(set *settings, seed uint64) (Report, error) {
-	const mbit, mib = 1e6 / 8, 1 << 20
+	const mib = 1 << 20
 	nodes := int(set.number("nodes", 1, 100_000))
 	bytes := uint64(set.number("size", 1, 1<<20)) * mib
 	segment := uint64(set.number("segment", 1, 64)) * mib
@@ -53,7 +54,7 @@ func runRelease(set *settings, seed uint64) (Report, error) {
 		f := lognormal(w.rng(2*(nodes+1)+i), spread)
 		ups, downs = append(ups, up*f), append(downs, down*f)
 	}
-	s := newSwarm(w, cut(bytes, segment, chunk), slots, ups, downs)
+	s := newSwarm(w, swarmConfig{sizes: cut(bytes, segment, chunk), up: ups, down: downs, slots: slots})
 	s.connect()
 	raw, err := announcement{Release: 1, Version: 1}.encode()
 	if err != nil {
@@ -62,7 +63,7 @@ func runRelease(set *settings, seed uint64) (Report, error) {
 	s.nodes[0].publish(raw, seeding)
 	w.run(end, func() bool { return s.complete == nodes })
 
-	rep := Report{Bytes: bytes, Bound: kumarRoss(float64(bytes), ups[0], ups[1:], downs[1:]), Events: w.events.seq}
+	rep := Report{Bytes: bytes, Bound: kumarRoss(float64(bytes), ups[0], ups[1:], downs[1:]), Events: w.happened}
 	for _, n := range s.nodes {
 		rep.Nodes = append(rep.Nodes, n.finish())
 	}
@@ -89,10 +90,9 @@ func cut(bytes, segment, chunk uint64) [][]uint32 {
 // kumarRoss is the least time in seconds in which any scheme, with bytes as fine as water, can give all nodes the
 // whole (Kumar and Ross, "Peer-assisted file distribution: the minimum distribution time", 2006).
 func kumarRoss(bytes, master float64, ups, downs []float64) float64 {
-	sum, least := master, downs[0]
-	for i := range ups {
-		sum += ups[i]
-		least = min(least, downs[i])
+	sum, least := master, slices.Min(downs)
+	for _, u := range ups {
+		sum += u
 	}
 	return max(bytes/master, bytes/least, float64(len(ups))*bytes/sum)
 }

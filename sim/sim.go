@@ -1,6 +1,18 @@
 // Package sim runs the decisions of many nodes in one process: the node's own policy.Transfer, policy.Peers and
 // gossip.Inbox over a network that is computed, not there. A [Scenario] is a question with settings, [Run] answers it
 // with a [Report] that is the same to the byte for the same seed. It starts no goroutine and reads no clock.
+//
+// The engine: a heap of events (queue), a heap of the ends of flows (ends), links that are shared max-min fairly by cached
+// water levels (network), and round-trip times between cities (places). What the large figures come from, by hand, for they
+// take minutes:
+//
+//	swarmnode sim run flash-crowd --nodes 10000 --set chunks=1024 --set decide=oracle    the engine alone
+//	swarmnode sim run flash-crowd --nodes 1000                                           equal links, T over Mundinger's bound
+//	swarmnode sim run flash-crowd --nodes 1000 --set links=mixed                         5-500 Mbit/s, T over the fluid bound
+//	swarmnode sim run flash-crowd --nodes 200 --set liars=20                             no wrong chunk is kept
+//	swarmnode sim run flash-crowd --nodes 200 --set slow=20                              a fifth serves at 1 kB/s
+//	swarmnode sim run nearest                                                            3 probes among 20 holders
+//	go test -run - -bench . -benchtime 1x ./sim                                          the first two as benchmarks
 package sim
 
 import (
@@ -26,7 +38,9 @@ type Scenario struct {
 }
 
 // Scenarios lists what can be simulated, each with its default settings.
-func Scenarios() []Scenario { return []Scenario{releaseScenario()} }
+func Scenarios() []Scenario {
+	return []Scenario{releaseScenario(), flashCrowdScenario(), nearestScenario()}
+}
 
 // Find gives the scenario with this name.
 func Find(name string) (Scenario, error) {
@@ -86,6 +100,16 @@ func (s *settings) number(name string, least, most float64) float64 {
 			s.err = fmt.Errorf("setting %s=%q: want a number from %g to %g", name, o.Value, least, most)
 		}
 		return v
+	}
+	panic("sim: no setting " + name)
+}
+
+// word reads a setting that is a word.
+func (s *settings) word(name string) string {
+	for _, o := range s.of.Settings {
+		if o.Name == name {
+			return o.Value
+		}
 	}
 	panic("sim: no setting " + name)
 }

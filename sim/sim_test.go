@@ -1,8 +1,6 @@
 package sim
 
 import (
-	"bytes"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -12,27 +10,7 @@ import (
 // release runs the scenario with settings and gives its report and what is written of it.
 func release(t *testing.T, seed uint64, set map[string]string) (Report, string) {
 	t.Helper()
-	s, err := Find("release")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k, v := range set {
-		if err := s.Set(k, v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rep, err := Run(s, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if err := rep.WriteText(&out); err != nil {
-		t.Fatal(err)
-	}
-	if err := rep.WriteCSV(&out); err != nil {
-		t.Fatal(err)
-	}
-	return rep, out.String()
+	return run(t, "release", seed, set)
 }
 
 // TestRelease: everybody gets everything, nearly nothing is wasted, and the time is near the bound.
@@ -135,85 +113,5 @@ func TestQueueOrder(t *testing.T) {
 			t.Fatalf("event at %v number %d came after %v number %d", e.at, e.seq, last.at, last.seq)
 		}
 		last = e
-	}
-}
-
-// exact computes max-min fair rates by filling all links at once, the slow and plain way.
-func exact(flows []*flow) map[*flow]float64 {
-	rates := map[*flow]float64{}
-	used := map[*link]float64{}
-	for len(rates) < len(flows) {
-		open := map[*link]int{}
-		for _, f := range flows {
-			if _, fixed := rates[f]; !fixed {
-				open[f.up]++
-				open[f.down]++
-			}
-		}
-		least := math.Inf(1)
-		for l, n := range open {
-			least = min(least, (l.capacity-used[l])/float64(n))
-		}
-		var fixed []*flow
-		for _, f := range flows {
-			if _, done := rates[f]; done {
-				continue
-			}
-			for _, l := range []*link{f.up, f.down} {
-				if (l.capacity-used[l])/float64(open[l]) <= least*(1+1e-9) {
-					fixed = append(fixed, f)
-					break
-				}
-			}
-		}
-		for _, f := range fixed {
-			rates[f] = least
-			used[f.up] += least
-			used[f.down] += least
-		}
-	}
-	return rates
-}
-
-// TestFairSharing compares the cached water levels with exact max-min while flows come and go: equal links, slow
-// uplinks, and links spread over two orders of magnitude.
-func TestFairSharing(t *testing.T) {
-	for name, sigma := range map[string]float64{"equal": 0, "mixed": 1, "wild": 2} {
-		t.Run(name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(5, 5))
-			w := newWorld(0, 1)
-			var ups, downs []*link
-			for range 40 {
-				f := lognormal(rng, sigma)
-				ups, downs = append(ups, newLink(1e6*f)), append(downs, newLink(2e6*f))
-			}
-			var flows []*flow
-			var sum, worst float64
-			count := 0
-			for range 1500 {
-				if len(flows) > 0 && (len(flows) > 250 || rng.IntN(2) == 0) {
-					k := rng.IntN(len(flows))
-					w.net.stop(flows[k])
-					flows[k] = flows[len(flows)-1]
-					flows = flows[:len(flows)-1]
-				} else {
-					f := &flow{up: ups[rng.IntN(40)], down: downs[rng.IntN(40)]}
-					w.net.start(f, 1e12)
-					flows = append(flows, f)
-				}
-				if rng.IntN(30) > 0 {
-					continue
-				}
-				want := exact(flows)
-				for _, f := range flows {
-					off := math.Abs(f.rate-want[f]) / want[f]
-					sum, worst, count = sum+off, max(worst, off), count+1
-				}
-			}
-			t.Logf("mean error %.3f %%, worst %.1f %% of %d rates", 100*sum/float64(count), 100*worst, count)
-			if sum/float64(count) > 0.01 {
-				t.Errorf("mean error of rates: got %.3f %%, want at most 1 %%", 100*sum/float64(count))
-			}
-		})
 	}
 }

@@ -14,32 +14,73 @@ import (
 // holdingsInterval is the least time between two messages of a node about what it has (DESIGN section 6).
 const holdingsInterval = 100 * time.Millisecond
 
-// swarm is a master and nodes that share one collection. Node 0 is the master.
+// swarmConfig is what a swarm consists of. Node 0 is the master.
+type swarmConfig struct {
+	sizes    [][]uint32    // of the chunks, by segment
+	up, down []float64     // of the nodes, bytes/s
+	kinds    []kind        // of the nodes; nil: all honest
+	slots    int           // peers that a node serves at a time; others wait
+	queue    int           // peers that may wait; more are told "busy"; 0: all may
+	busy     time.Duration // and when to ask again; 0: before the present request is likely to have left
+	inFlight uint64        // most bytes that a node has asked for and not got; 0: what policy thinks
+	tell     time.Duration // least time between two messages about holdings; 0: holdingsInterval
+}
+
+// kind is how a node behaves.
+type kind uint8
+
+const (
+	honest kind = iota
+	liar        // says that it has everything and sends wrong bytes
+	slow        // serves at slowRate
+)
+
+// slowRate is the uplink of a slow node in bytes/s.
+const slowRate = 1000
+
+func (k kind) String() string { return [...]string{"honest", "liar", "slow"}[k] }
+
+// swarm is a master and nodes that share one collection.
 type swarm struct {
+	swarmConfig
 	w        *World
 	nodes    []*node
 	byID     map[gossip.PeerID]*node
-	sizes    [][]uint32 // by segment and chunk
-	slots    int        // peers that a node serves at a time; others wait
-	complete int        // nodes that have all, without the master
+	wanting  int // nodes that are to get all, without the master
+	complete int // of these, those that have it
 }
 
 // node is one simulated node: the real decisions, with the network and the store left out.
 type node struct {
 	s          *swarm
 	index      int
-	id         gossip.PeerID
+	kind       kind
 	up, down   *link
 	inbox      *gossip.Inbox
 	transfer   *policy.Transfer
-	neighbours []*node
+	neighbours []neighbour
 	server     server
-	have       []content.Bitmap
-	missing    []int // chunks, by segment
-	left       int   // segments not complete
+	store      store
 	news       newsheet
 	wakeAt     time.Time // when the next step is planned; zero: not
+	full       bool      // the last step asked for all that may be in flight: nothing but an answer changes anything
 	report     NodeReport
+}
+
+// id names the node to the others.
+func (n *node) id() gossip.PeerID { return gossip.PeerID(n.report.Name) }
+
+// neighbour is another node that there is a connection to.
+type neighbour struct {
+	*node
+	rtt time.Duration
+}
+
+// store is what a node has.
+type store struct {
+	have    []content.Bitmap // by segment
+	missing []int            // chunks, by segment
+	left    int              // segments not complete
 }
 
 // server is the side of a node that others ask.
@@ -57,21 +98,30 @@ type newsheet struct {
 	last    time.Duration
 }
 
-func newSwarm(w *World, sizes [][]uint32, slots int, up, down []float64) *swarm {
-	s := &swarm{w: w, sizes: sizes, slots: slots, byID: map[gossip.PeerID]*node{}}
-	for i := range up {
-		n := &node{s: s, index: i, id: gossip.PeerID(fmt.Sprintf("node%d", i)), up: newLink(up[i]), down: newLink(down[i]),
-			server: server{lines: map[int]*line{}}, have: make([]content.Bitmap, len(sizes)), missing: make([]int, len(sizes)), left: len(sizes)}
-		n.news.chunks = make([]content.Bitmap, len(sizes))
-		n.news.last = -holdingsInterval
+func newSwarm(w *World, c swarmConfig) *swarm {
+	if c.tell == 0 {
+		c.tell = holdingsInterval
+	}
+	s := &swarm{swarmConfig: c, w: w, byID: map[gossip.PeerID]*node{}}
+	for i := range c.up {
+		n := &node{s: s, index: i, up: newLink(c.up[i]), down: newLink(c.down[i]), server: server{lines: map[int]*line{}}}
+		if c.kinds != nil {
+			n.kind = c.kinds[i]
+		}
+		n.report = NodeReport{Name: fmt.Sprintf("node%d", i), Kind: n.kind.String(), UpRate: c.up[i], DownRate: c.down[i],
+			Heard: math.NaN(), Complete: math.NaN()}
+		n.store = store{have: make([]content.Bitmap, len(c.sizes)), missing: make([]int, len(c.sizes)), left: len(c.sizes)}
+		for seg := range c.sizes {
+			n.store.missing[seg] = len(c.sizes[seg])
+		}
+		n.news.last = -c.tell
 		n.inbox = gossip.NewInbox(&verifier{}, gossip.Head{})
-		n.transfer = policy.NewTransfer(policy.TransferConfig{}, w.rng(i))
-		n.report = NodeReport{Name: string(n.id), UpRate: up[i], DownRate: down[i], Heard: math.NaN(), Complete: math.NaN()}
-		for seg := range sizes {
-			n.missing[seg] = len(sizes[seg])
+		n.transfer = policy.NewTransfer(policy.TransferConfig{InFlight: c.inFlight}, w.rng(i))
+		if i > 0 && n.kind != liar {
+			s.wanting++
 		}
 		s.nodes = append(s.nodes, n)
-		s.byID[n.id] = n
+		s.byID[n.id()] = n
 	}
 	return s
 }
@@ -88,16 +138,16 @@ func (s *swarm) connect() {
 		if len(s.nodes) <= maxKnown {
 			for _, o := range s.nodes {
 				if o != n {
-					peers[i].Learned(o.id)
-					peers[i].RTT(o.id, s.w.rtt(i, o.index))
+					peers[i].Learned(o.id())
+					peers[i].RTT(o.id(), s.w.rtt(i, o.index))
 				}
 			}
 			continue
 		}
 		for range maxKnown {
 			if o := s.nodes[rng.IntN(len(s.nodes))]; o != n {
-				peers[i].Learned(o.id)
-				peers[i].RTT(o.id, s.w.rtt(i, o.index))
+				peers[i].Learned(o.id())
+				peers[i].RTT(o.id(), s.w.rtt(i, o.index))
 			}
 		}
 	}
@@ -112,10 +162,10 @@ func (s *swarm) connect() {
 				}
 				rtt := s.w.rtt(i, o.index)
 				peers[i].Connected(id, rtt)
-				peers[o.index].Connected(n.id, rtt)
-				if !slices.Contains(n.neighbours, o) {
-					n.neighbours = append(n.neighbours, o)
-					o.neighbours = append(o.neighbours, n)
+				peers[o.index].Connected(n.id(), rtt)
+				if !n.knows(o) {
+					n.neighbours = append(n.neighbours, neighbour{o, rtt})
+					o.neighbours = append(o.neighbours, neighbour{n, rtt})
 				}
 				dialed = true
 			}
@@ -123,13 +173,31 @@ func (s *swarm) connect() {
 	}
 	for _, n := range s.nodes {
 		for _, o := range n.neighbours {
-			n.transfer.Found(s.w.time(), o.id, s.w.rtt(n.index, o.index))
+			n.transfer.Found(s.w.time(), o.id(), o.rtt)
 		}
 	}
 }
 
 // maxNeighbours is what policy.Peers keeps at most; a node with so many takes no more.
 const maxNeighbours = 50
+
+func (n *node) knows(o *node) bool {
+	return slices.ContainsFunc(n.neighbours, func(k neighbour) bool { return k.node == o })
+}
+
+// part ends the connection of two neighbours.
+func (n *node) part(o *node) {
+	for _, side := range [2][2]*node{{n, o}, {o, n}} {
+		from, other := side[0], side[1]
+		from.neighbours = slices.DeleteFunc(from.neighbours, func(k neighbour) bool { return k.node == other })
+		from.transfer.Gone(from.s.w.time(), other.id())
+		if l := from.server.lines[other.index]; l != nil {
+			for len(l.jobs) > 0 {
+				l.cancel(l.jobs[0].r.ID)
+			}
+		}
+	}
+}
 
 // send lets something happen at another node after the time a message takes.
 func (n *node) send(to *node, do func()) { n.s.w.after(n.s.w.rtt(n.index, to.index)/2, do) }
@@ -140,36 +208,43 @@ func (n *node) publish(raw []byte, seed bool) {
 		n.server.seeding = policy.NewSeeding()
 	}
 	for seg, sizes := range n.s.sizes {
-		n.have[seg] = content.Full(uint32(len(sizes)))
+		n.store.have[seg] = content.Full(uint32(len(sizes)))
 		if seed {
-			n.server.seeding.Add(uint32(seg), n.have[seg])
+			n.server.seeding.Add(uint32(seg), n.store.have[seg])
 		}
-		n.missing[seg] = 0
+		n.store.missing[seg] = 0
 	}
-	n.left = 0
+	n.store.left = 0
 	n.report.Heard, n.report.Complete = 0, 0
+	n.tellAll()
 	for _, o := range n.neighbours {
-		n.send(o, func() {
-			o.transfer.Holds(n.s.w.time(), n.id, gossip.Holdings{Reset: true, Below: uint32(len(n.s.sizes))})
-		})
-		n.send(o, func() { o.receive(n, raw) })
+		n.send(o.node, func() { o.receive(n, raw) })
 	}
+}
+
+// tellAll tells the neighbours that n has everything.
+func (n *node) tellAll() {
+	n.broadcast(&gossip.Holdings{Reset: true, Below: uint32(len(n.s.sizes))})
 }
 
 // receive judges an announcement, forwards it and begins to fetch what is new.
 func (n *node) receive(from *node, raw []byte) {
-	d := n.inbox.Receive(n.s.w.time(), from.id, raw)
+	d := n.inbox.Receive(n.s.w.time(), from.id(), raw)
 	if d.Verdict == gossip.Accept {
 		for _, o := range n.neighbours {
-			if o != from {
-				n.send(o, func() { o.receive(n, raw) })
+			if o.node != from {
+				n.send(o.node, func() { o.receive(n, raw) })
 			}
 		}
 	}
-	if d.News == nil || n.left == 0 {
+	if d.News == nil || n.store.left == 0 {
 		return
 	}
 	n.report.Heard = n.s.w.now.Seconds()
+	if n.kind == liar {
+		n.tellAll()
+		return
+	}
 	n.s.w.after(n.s.w.rtt(n.index, from.index), func() { // the tables, from the one who told; they are small
 		for seg, sizes := range n.s.sizes {
 			n.transfer.Want(uint32(seg), func(i uint32) uint32 { return sizes[i] }, content.Full(uint32(len(sizes))))
@@ -180,20 +255,35 @@ func (n *node) receive(from *node, raw []byte) {
 
 // step obeys policy.Transfer: the simulator's counterpart of node/fetch.
 func (n *node) step() {
-	w := n.s.w
-	st := n.transfer.Next(w.time())
+	st := n.transfer.Next(n.s.w.time())
+	for _, id := range st.Banned {
+		n.part(n.s.byID[id])
+	}
 	for _, id := range st.Cancel {
 		for _, o := range n.neighbours {
 			if l := o.server.lines[n.index]; l != nil && l.has(id) {
-				n.send(o, func() { l.cancel(id) })
+				n.send(o.node, func() { l.cancel(id) })
 			}
 		}
 	}
 	for _, r := range st.Ask {
 		o := n.s.byID[r.Peer]
-		n.send(o, func() { o.serve(n, r) })
+		n.send(o, func() {
+			if o.knows(n) {
+				o.serve(n, r)
+			}
+		})
 	}
+	n.full = len(st.Ask) == 0 && st.InFlight+content.MaxChunkSize > n.inFlight()
 	n.planWake(st.Wake)
+}
+
+// inFlight is the most that n may have asked for.
+func (n *node) inFlight() uint64 {
+	if n.s.swarmConfig.inFlight == 0 {
+		return math.MaxUint64
+	}
+	return n.s.swarmConfig.inFlight
 }
 
 // planWake plans the next step. One that is planned for sooner stays: it will plan again.
@@ -210,22 +300,41 @@ func (n *node) planWake(at time.Time) {
 	})
 }
 
-// got stores a chunk.
-func (n *node) got(id policy.RequestID, ref content.Ref) {
-	n.transfer.Got(n.s.w.time(), id, ref, n.s.sizes[ref.Segment][ref.Index])
-	if !n.have[ref.Segment].Has(ref.Index) {
-		n.have[ref.Segment].Set(ref.Index)
-		if n.missing[ref.Segment]--; n.missing[ref.Segment] == 0 {
-			n.left--
-		}
-		if n.left == 0 {
-			n.s.complete++
-			n.report.Complete = n.s.w.now.Seconds()
-		}
-		n.news.chunks[ref.Segment].Set(ref.Index)
-		n.tell()
+// arrived takes a chunk: it is kept if it is right.
+func (n *node) arrived(id policy.RequestID, ref content.Ref, right bool) {
+	size := n.s.sizes[ref.Segment][ref.Index]
+	switch {
+	case !right: // as the hash shows
+		n.transfer.Failed(n.s.w.time(), id, policy.Reason{Kind: policy.Bad, Ref: ref})
+		n.report.Bad++
+	case n.store.have[ref.Segment].Has(ref.Index):
+		n.transfer.Got(n.s.w.time(), id, ref, size)
+	default:
+		n.transfer.Got(n.s.w.time(), id, ref, size)
+		n.keep(ref, right)
 	}
 	n.step()
+}
+
+// keep stores a chunk.
+func (n *node) keep(ref content.Ref, right bool) {
+	if !right {
+		n.report.BadKept++
+	}
+	st := &n.store
+	st.have[ref.Segment].Set(ref.Index)
+	if st.missing[ref.Segment]--; st.missing[ref.Segment] == 0 {
+		st.left--
+	}
+	if st.left == 0 {
+		n.s.complete++
+		n.report.Complete = n.s.w.now.Seconds()
+	}
+	if n.news.chunks == nil {
+		n.news.chunks = make([]content.Bitmap, len(n.s.sizes))
+	}
+	n.news.chunks[ref.Segment].Set(ref.Index)
+	n.tell()
 }
 
 // tell plans the next message about holdings, no sooner than the interval after the last.
@@ -234,40 +343,74 @@ func (n *node) tell() {
 		return
 	}
 	n.news.waiting = true
-	n.s.w.after(n.news.last+holdingsInterval-n.s.w.now, func() {
+	n.s.w.after(n.news.last+n.s.swarmConfig.tell-n.s.w.now, func() {
 		n.news.waiting, n.news.last = false, n.s.w.now
-		var h gossip.Holdings
+		h := &gossip.Holdings{}
 		for seg, chunks := range n.news.chunks {
 			switch {
 			case len(chunks) == 0:
 				continue
-			case n.missing[seg] == 0:
+			case n.store.missing[seg] == 0:
 				h.Segments.Set(uint32(seg))
 			default:
 				h.Partial = append(h.Partial, gossip.PartialSegment{Segment: uint32(seg), Chunks: chunks})
 			}
-			n.news.chunks[seg] = nil
 		}
+		n.news.chunks = nil
 		n.broadcast(h)
 	})
 }
 
-// broadcast tells the neighbours what n has.
-func (n *node) broadcast(h gossip.Holdings) {
+// broadcast tells the neighbours what n has. Those who have everything need not know.
+func (n *node) broadcast(h *gossip.Holdings) {
 	for _, o := range n.neighbours {
-		n.send(o, func() {
-			o.transfer.Holds(n.s.w.time(), n.id, h)
-			if o.transfer.Left() > 0 {
-				o.step()
+		if o.store.left == 0 || o.kind == liar {
+			continue
+		}
+		n.s.w.after(o.rtt/2, func() {
+			if !o.cares(h) {
+				return
+			}
+			o.transfer.Holds(n.s.w.time(), n.id(), *h)
+			if !o.full {
+				o.planWake(n.s.w.time().Add(lookDelay))
 			}
 		})
 	}
 }
 
+// cares reports whether h can change what n does: it names something that n does not have.
+func (n *node) cares(h *gossip.Holdings) bool {
+	if n.store.left == 0 {
+		return false
+	}
+	for _, p := range h.Partial {
+		have := n.store.have[p.Segment]
+		for i, x := range p.Chunks {
+			if i >= len(have) || x&^have[i] != 0 {
+				return true
+			}
+		}
+	}
+	if h.Below > 0 {
+		return true
+	}
+	for seg, missing := range n.store.missing {
+		if missing > 0 && h.Segments.Has(uint32(seg)) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookDelay is how long a node waits for more news of holdings before it thinks about them.
+const lookDelay = 10 * time.Millisecond
+
 // finish writes down what came of n.
 func (n *node) finish() NodeReport {
 	st := n.transfer.Stats()
 	n.report.Sent = n.up.sent
+	n.report.Banned = len(n.transfer.Banned(n.s.w.time()))
 	n.report.Received, n.report.Timeouts = st.Received, st.Timeouts
 	n.report.Wasted += st.Wasted
 	return n.report

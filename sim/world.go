@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -12,60 +11,31 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // World is the clock, the places and the network of one simulation. Everything in it happens in one order that
 // depends on the seed alone.
 type World struct {
-	now    time.Duration // since the start
-	events queue
-	net    network
-	seed   uint64
-	places []place
-}
-
-// place is where a node is, for latency.
-type place struct {
-	x, y, z float64       // on the unit sphere
-	spread  float64       // how much its paths differ from what distance suggests, as an exponent
-	access  time.Duration // delay of the access line, there and back
+	now      time.Duration // since the start
+	events   queue
+	net      network
+	seed     uint64
+	places   []place
+	happened uint64 // events so far
 }
 
 // Streams of random numbers, so that one more draw in one place changes nothing elsewhere.
 const (
 	placesStream = 1 + iota
 	pairStream
+	linksStream
+	kindsStream
+	nearestStream
 	nodeStream // plus the number of the node: the last
 )
 
 // newWorld makes a world with n places.
 func newWorld(n int, seed uint64) *World {
-	w := &World{seed: seed, places: make([]place, n)}
+	w := &World{seed: seed}
+	w.places = newPlaces(n, rand.New(rand.NewPCG(seed, placesStream)))
 	w.net.w = w
-	rng := rand.New(rand.NewPCG(seed, placesStream))
-	for i := range w.places {
-		z, a := 2*rng.Float64()-1, 2*math.Pi*rng.Float64()
-		r := math.Sqrt(1 - z*z)
-		w.places[i] = place{
-			x: r * math.Cos(a), y: r * math.Sin(a), z: z,
-			spread: 0.15 * rng.NormFloat64(),
-			access: time.Duration(9e6 * math.Exp(0.7*rng.NormFloat64())), // lognormal, median 9 ms
-		}
-	}
 	return w
 }
-
-// rtt is the round-trip time between two places: the fit of notes/simulation.md over the great circle. The places are
-// spread evenly over the globe, which makes distances larger than between real cities.
-func (w *World) rtt(i, j int) time.Duration {
-	if i > j {
-		i, j = j, i
-	}
-	a, b := w.places[i], w.places[j]
-	cos := max(-1, min(1, a.x*b.x+a.y*b.y+a.z*b.z))
-	km := 6371 * math.Acos(cos)
-	pair := rand.New(rand.NewPCG(w.seed^pairStream<<56, uint64(i)<<32|uint64(j)))
-	ms := (7.5 + 0.01703*km) * math.Exp(0.14+a.spread+b.spread+0.27*pair.NormFloat64())
-	return time.Duration(ms*float64(time.Millisecond)) + a.access + b.access
-}
-
-// lognormal draws a factor with median 1.
-func lognormal(rng *rand.Rand, sigma float64) float64 { return math.Exp(sigma * rng.NormFloat64()) }
 
 // time is the time of day.
 func (w *World) time() time.Time { return epoch.Add(w.now) }
@@ -73,15 +43,25 @@ func (w *World) time() time.Time { return epoch.Add(w.now) }
 // after lets something happen later.
 func (w *World) after(d time.Duration, do func()) { w.events.push(w.now+max(d, 0), do) }
 
-// run lets time pass until done, or the end, or nothing more happens. It reports whether it ended by done.
+// run lets time pass until done, or the end, or nothing more happens. It reports whether it ended by done. What is
+// scheduled comes before the end of a flow at the same time.
 func (w *World) run(end time.Duration, done func() bool) bool {
 	for !done() {
-		e, ok := w.events.pop()
-		if !ok || e.at > end {
+		flows := len(w.net.ends) > 0
+		if len(w.events.heap) > 0 && (!flows || w.events.heap[0].at <= w.net.ends[0].end) {
+			if w.events.heap[0].at > end {
+				return false
+			}
+			e, _ := w.events.pop()
+			w.now = e.at
+			e.do()
+		} else if flows && w.net.ends[0].end <= end {
+			w.now = w.net.ends[0].end
+			w.net.finish()
+		} else {
 			return false
 		}
-		w.now = e.at
-		e.do()
+		w.happened++
 	}
 	return true
 }

@@ -16,6 +16,7 @@ type request struct {
 	open     content.Bitmap // chunks still expected, counted from the first of the run
 	deadline time.Time      // cancelled then; every chunk that arrives moves it
 	queued   time.Time      // the deadline at which it stands in the heap, the same or earlier
+	robbed   bool           // its last chunks were given to another peer, see steal
 }
 
 // ReasonKind is why a request ended early.
@@ -48,6 +49,7 @@ func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32
 		r.s.meter.add(now, uint64(size))
 		r.s.pause = 0
 		t.extend(r, now)
+		t.endRobbed(r)
 	}
 	w := t.wants.bySegment[ref.Segment]
 	if w != nil && t.arrived(w, ref.Index) {
@@ -66,8 +68,9 @@ func (t *Transfer) NotHere(now time.Time, id RequestID, ref content.Ref) {
 	}
 	t.stats.NotHere++
 	t.extend(r, now)
-	t.lose(r.s, r.w, ref.Index)
+	r.w.lose(r.s, ref.Index)
 	t.release(r.w, ref.Index)
+	t.endRobbed(r)
 }
 
 // Finished says that a request was answered to its end. A chunk of it that neither came nor was denied counts as
@@ -99,7 +102,7 @@ func (t *Transfer) Failed(now time.Time, id RequestID, why Reason) {
 		t.stats.Bad++
 		if t.close(r, why.Ref) {
 			t.stats.Wasted += uint64(r.w.sizes(why.Ref.Index))
-			t.lose(r.s, r.w, why.Ref.Index)
+			r.w.lose(r.s, why.Ref.Index)
 			t.release(r.w, why.Ref.Index)
 		}
 		t.giveBack(r)
@@ -144,7 +147,7 @@ func (t *Transfer) wrong(now time.Time, s *source) {
 	rec.bad++
 	if rec.bad >= t.cfg.BadLimit {
 		rec = record{until: now.Add(t.cfg.BanTime)}
-		t.banned = append(t.banned, s.id)
+		t.news.banned = append(t.news.banned, s.id)
 		t.Gone(now, s.id)
 	}
 	t.records[s.id] = rec
@@ -195,13 +198,7 @@ func (t *Transfer) close(r *request, ref content.Ref) bool {
 func (t *Transfer) denied(r *request) {
 	for i := next(r.open, 0); i < r.Run.Count; i = next(r.open, i+1) {
 		t.stats.NotHere++
-		t.lose(r.s, r.w, r.Run.First+i)
-	}
-}
-
-func (t *Transfer) lose(s *source, w *want, i uint32) {
-	if k := w.holder(s); k >= 0 {
-		w.holders[k].lacks.Set(i)
+		r.w.lose(r.s, r.Run.First+i)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 func (t *Transfer) Next(now time.Time) Step {
 	t.expire(now)
 	var step Step
+	before := t.lastID
 	for t.inFlight+t.cfg.MinRun <= t.cfg.InFlight {
 		r := t.ask(now)
 		if r == nil {
@@ -17,9 +18,16 @@ func (t *Transfer) Next(now time.Time) Step {
 		}
 		step.Ask = append(step.Ask, r.Request)
 	}
-	step.Cancel, t.cancel = t.cancel, nil
-	step.Complete, t.complete = t.complete, nil
-	step.Banned, t.banned = t.banned, nil
+	for range t.order { // each peer steals once at most
+		r := t.steal(now, before)
+		if r == nil {
+			break
+		}
+		step.Ask = append(step.Ask, r.Request)
+	}
+	step.Cancel, t.news.cancel = t.news.cancel, nil
+	step.Complete, t.news.complete = t.news.complete, nil
+	step.Banned, t.news.banned = t.news.banned, nil
 	step.Unobtainable = t.wants.stuck
 	step.InFlight = t.inFlight
 	step.Done = t.wants.left == 0
@@ -34,7 +42,7 @@ func (t *Transfer) expire(now time.Time) {
 		if r == nil || r.deadline.After(now) {
 			return
 		}
-		t.cancel = append(t.cancel, r.ID)
+		t.news.cancel = append(t.news.cancel, r.ID)
 		t.timedOut(now, r)
 	}
 }
@@ -67,6 +75,9 @@ func (t *Transfer) wake(now time.Time) time.Time {
 	if r := t.soonest(); r != nil {
 		sooner(r.deadline)
 	}
+	if t.stealAt.After(now) {
+		sooner(t.stealAt)
+	}
 	if t.inFlight+t.cfg.MinRun > t.cfg.InFlight {
 		return at // a paused peer would not be asked: an answer has to come first
 	}
@@ -97,16 +108,16 @@ func (t *Transfer) ask(now time.Time) *request {
 		if w == nil {
 			return nil
 		}
-		h := t.bestHolder(w, now)
-		if h == nil {
+		s := t.bestHolder(w, now)
+		if s == nil {
 			panic("policy: a segment was chosen for a peer that is not among its holders")
 		}
-		run, bytes := t.run(w, h, now)
+		run, bytes := t.run(w, s, now)
 		if run.Count == 0 {
-			t.withdraw(h.s, w) // everything it has of it is here or asked for
+			t.withdraw(s, w) // everything it has of it is here or asked for
 			continue
 		}
-		return t.issue(now, w, h.s, run, bytes)
+		return t.issue(now, w, s, run, bytes)
 	}
 }
 
@@ -114,12 +125,13 @@ func (t *Transfer) ask(now time.Time) *request {
 // marked dry on the way.
 func (t *Transfer) rarest(now time.Time) *want {
 	x := &t.wants
-	var open []*source
+	open := t.scratch.open[:0]
 	for _, s := range t.order {
 		if t.room(s, now) > 0 {
 			open = append(open, s)
 		}
 	}
+	t.scratch.open = open[:0]
 	if len(open) == 0 || len(x.slots) == 0 {
 		return nil
 	}
@@ -134,14 +146,21 @@ func (t *Transfer) rarest(now time.Time) *want {
 			continue
 		}
 		for _, s := range open {
+			if s.rarest > b {
+				continue
+			}
 			if slot, ok := common(from, &x.buckets[b], &x.begun, &s.useful); ok {
 				return x.slots[slot]
 			}
 		}
 		for _, s := range open {
+			if s.rarest > b {
+				continue
+			}
 			if slot, ok := common(from, &x.buckets[b], &s.useful); ok {
 				return x.slots[slot]
 			}
+			s.rarest = b + 1
 		}
 	}
 	for _, s := range open {
@@ -170,25 +189,24 @@ func (t *Transfer) anySegment(open []*source, from uint32) *want {
 
 // bestHolder chooses among the holders of w that have room: the better of two that are drawn from the best four, by
 // expected completion; now and then any.
-func (t *Transfer) bestHolder(w *want, now time.Time) *holder {
+func (t *Transfer) bestHolder(w *want, now time.Time) *source {
 	type candidate struct {
-		h  *holder
+		s  *source
 		in time.Duration
 	}
 	var best [bestHolders]candidate
 	n, open := 0, 0
 	explore := t.rng.Uint32N(exploreOneIn) == 0
-	var explored *holder
-	for k := range w.holders {
-		h := &w.holders[k]
-		if !h.s.useful.has(w.slot) || t.room(h.s, now) == 0 {
+	var explored *source
+	for _, s := range t.order {
+		if !s.useful.has(w.slot) || t.room(s, now) == 0 {
 			continue
 		}
 		open++
 		if explore && t.rng.Uint32N(uint32(open)) == 0 {
-			explored = h
+			explored = s
 		}
-		c := candidate{h, h.s.expected(t.cfg.MinRun, defaultRate)}
+		c := candidate{s, s.expected(t.cfg.MinRun, defaultRate)}
 		i := n
 		for ; i > 0 && c.in < best[i-1].in; i-- {
 			if i < len(best) {
@@ -206,27 +224,27 @@ func (t *Transfer) bestHolder(w *want, now time.Time) *holder {
 	case explore:
 		return explored
 	case n == 1:
-		return best[0].h
+		return best[0].s
 	}
 	a := t.rng.IntN(n)
 	b := t.rng.IntN(n - 1)
 	if b >= a {
 		b++
 	}
-	return best[min(a, b)].h // best is in order
+	return best[min(a, b)].s // best is in order
 }
 
-// run chooses which chunks of w to ask of h: as many in a row as its window suggests. Chunks that nobody else has come
+// run chooses which chunks of w to ask of s: as many in a row as its window suggests. Chunks that nobody else has come
 // first, so that what one holder alone has spreads soonest; otherwise the run begins at the rarest of a few places.
-func (t *Transfer) run(w *want, h *holder, now time.Time) (content.Run, uint64) {
-	target := min(max(t.window(h.s)/4, t.cfg.MinRun), t.cfg.MaxRun, t.room(h.s, now))
-	set := w.usable(h, t.scratch)
+func (t *Transfer) run(w *want, s *source, now time.Time) (content.Run, uint64) {
+	target := min(max(t.window(s)/4, t.cfg.MinRun), t.cfg.MaxRun, t.room(s, now))
+	set := t.usable(w, s, t.scratch.free)
 	if set == nil {
 		return content.Run{}, 0
 	}
-	t.scratch = set
+	t.scratch.free = set
 	samples := startSamples
-	if w.only(h, set) {
+	if t.only(w, s, set) {
 		samples = 1
 	}
 	first, least := uint32(0), -1
@@ -235,7 +253,7 @@ func (t *Transfer) run(w *want, h *holder, now time.Time) (content.Run, uint64) 
 		if i >= w.end {
 			i = next(set, 0)
 		}
-		if n := w.copies(i); least < 0 || n < least {
+		if n := t.copies(w, i); least < 0 || n < least {
 			first, least = i, n
 		}
 	}
@@ -255,51 +273,6 @@ func (t *Transfer) run(w *want, h *holder, now time.Time) (content.Run, uint64) 
 	return run, bytes
 }
 
-// usable is the set of free chunks of w that h has, in the memory of scratch; nil if there are none.
-func (w *want) usable(h *holder, scratch content.Bitmap) content.Bitmap {
-	set := append(scratch[:0], w.free...)
-	if !h.whole {
-		set = set[:min(len(set), len(h.has))]
-		for i := range set {
-			set[i] &= h.has[i]
-		}
-	}
-	set.AndNot(h.lacks)
-	if len(set.Trim()) == 0 {
-		return nil
-	}
-	return set
-}
-
-// only takes out of set what others than h have, too, unless nothing is left then. It reports whether it did.
-func (w *want) only(h *holder, set content.Bitmap) bool {
-	if w.whole > 1 || w.whole == 1 && !h.whole || len(w.holders) == 1 {
-		return false
-	}
-	rare := set.Clone()
-	for k := range w.holders {
-		if o := &w.holders[k]; o.s != h.s {
-			rare.AndNot(o.has)
-		}
-	}
-	if len(rare) == 0 {
-		return false
-	}
-	clear(set[copy(set, rare):])
-	return true
-}
-
-// copies is how many peers are known to have chunk i.
-func (w *want) copies(i uint32) int {
-	n := 0
-	for k := range w.holders {
-		if w.holders[k].chunk(i) {
-			n++
-		}
-	}
-	return n
-}
-
 // issue makes the request and takes its chunks.
 func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, bytes uint64) *request {
 	t.lastID++
@@ -309,7 +282,7 @@ func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, byt
 	}
 	w.frees -= int(run.Count)
 	t.wants.begun.set(w.slot)
-	t.wants.reindex(w)
+	t.reindex(w)
 	if s.inFlight == 0 {
 		s.meter.start(now, s.rtt)
 	}

@@ -15,9 +15,12 @@ type source struct {
 	meter    meter
 	inFlight uint64
 	asked    []*request // in the order of asking
-	view     gossip.View
-	useful   slotSet // wants of which it may have a free chunk
-	dry      bool    // the last look found nothing to ask it for; an offer ends that
+	shelf
+	useful slotSet // wants of which it may have a free chunk
+	rarest int     // none of these is in a bucket below this one, see wantIndex.buckets
+	rows   int     // segments that it has in parts
+	number uint16  // in parts.who, its own as long as it is here
+	dry    bool    // the last look found nothing to ask it for; an offer ends that
 
 	paused time.Time     // left alone until then
 	pause  time.Duration // how long the next pause for a timeout or a break is
@@ -108,13 +111,30 @@ func (t *Transfer) Found(now time.Time, peer gossip.PeerID, rtt time.Duration) {
 	}
 	s := t.sources[peer]
 	if s == nil {
-		s = &source{id: peer, rtt: defaultRTT, dry: true}
+		number, ok := t.freeNumber()
+		if !ok {
+			return
+		}
+		s = &source{id: peer, rtt: defaultRTT, dry: true, number: number}
 		t.sources[peer] = s
 		t.order = append(t.order, s)
 	}
 	if rtt > 0 {
 		s.rtt = rtt
 	}
+}
+
+// freeNumber finds the number of a new source.
+func (t *Transfer) freeNumber() (uint16, bool) {
+	if len(t.order) >= maxSources {
+		return 0, false
+	}
+	if n := len(t.numbers); n > 0 {
+		number := t.numbers[n-1]
+		t.numbers = t.numbers[:n-1]
+		return number, true
+	}
+	return uint16(len(t.order)), true
 }
 
 // Gone says that a peer is not connected any more. Its requests come to be cancelled and their chunks are free again.
@@ -126,12 +146,23 @@ func (t *Transfer) Gone(now time.Time, peer gossip.PeerID) {
 	delete(t.sources, peer)
 	t.order = slices.DeleteFunc(t.order, func(o *source) bool { return o == s })
 	for _, w := range t.wants.slots {
-		if w != nil {
-			t.setHolder(w, s, nil)
+		if w == nil {
+			continue
 		}
+		if s.whole(w.seg) {
+			w.whole--
+		}
+		w.lack = slices.DeleteFunc(w.lack, func(l lack) bool { return l.s == s })
+		if s.useful.has(w.slot) {
+			t.withdraw(s, w)
+		}
+		t.reindex(w)
 	}
+	s.shelf = shelf{}
+	t.dropRows(s, func(uint32) bool { return true })
+	t.numbers = append(t.numbers, s.number)
 	for _, r := range slices.Clone(s.asked) {
-		t.cancel = append(t.cancel, r.ID)
+		t.news.cancel = append(t.news.cancel, r.ID)
 		t.giveBack(r)
 	}
 }
@@ -143,77 +174,64 @@ func (t *Transfer) Holds(now time.Time, peer gossip.PeerID, h gossip.Holdings) {
 	if s == nil {
 		return
 	}
-	s.view.Apply(h)
-	if h.Reset || h.Below > 0 {
+	touched := t.scratch.touched[:0]
+	touch := func(w *want) {
+		if w == nil || w.touched {
+			return
+		}
+		w.touched = true
+		if s.whole(w.seg) {
+			w.whole--
+		}
+		touched = append(touched, w)
+	}
+	if h.Reset || h.Below > 0 || len(h.Segments) > manySegments/8 {
 		for _, w := range t.wants.slots {
-			if w != nil {
-				t.setHolder(w, s, nil)
-				t.updateHolder(s, w, nil)
-			}
+			touch(w)
 		}
-		return
-	}
-	for seg := next(h.Segments, 0); int(seg/8) < len(h.Segments); seg = next(h.Segments, seg+1) {
-		if w := t.wants.bySegment[seg]; w != nil {
-			t.updateHolder(s, w, content.Full(w.end))
+	} else {
+		for seg := next(h.Segments, 0); int(seg/8) < len(h.Segments); seg = next(h.Segments, seg+1) {
+			touch(t.wants.bySegment[seg])
 		}
-	}
-	for _, seg := range h.Gone {
-		if w := t.wants.bySegment[seg]; w != nil {
-			t.updateHolder(s, w, nil)
+		for _, seg := range h.Gone {
+			touch(t.wants.bySegment[seg])
+		}
+		for _, p := range h.Partial {
+			touch(t.wants.bySegment[p.Segment])
 		}
 	}
+	t.apply(s, h)
 	for _, p := range h.Partial {
 		if w := t.wants.bySegment[p.Segment]; w != nil {
-			t.updateHolder(s, w, p.Chunks)
+			w.believe(s, p.Chunks)
 		}
 	}
-}
-
-// updateHolder brings what w knows of s in line with what s said last. The named chunks are no longer lacking.
-func (t *Transfer) updateHolder(s *source, w *want, named content.Bitmap) {
-	has, whole := s.view.Chunks(w.seg)
-	if !whole && len(has) == 0 {
-		t.setHolder(w, s, nil)
-		return
-	}
-	h := &holder{s: s, whole: whole, has: has}
-	if k := w.holder(s); k >= 0 {
-		h.lacks = w.holders[k].lacks
-		h.lacks.AndNot(named)
-	}
-	t.setHolder(w, s, h)
-}
-
-// holder is the index of s among the holders of w, or -1.
-func (w *want) holder(s *source) int {
-	return slices.IndexFunc(w.holders, func(h holder) bool { return h.s == s })
-}
-
-// setHolder makes h the entry of s among the holders of w; nil takes it out.
-func (t *Transfer) setHolder(w *want, s *source, h *holder) {
-	k := w.holder(s)
-	if k >= 0 && w.holders[k].whole {
-		w.whole--
-	}
-	switch {
-	case h == nil && k < 0:
-		return
-	case h == nil:
-		w.holders = slices.Delete(w.holders, k, k+1)
-		if s.useful.has(w.slot) {
-			t.withdraw(s, w)
+	for _, w := range touched {
+		w.touched = false
+		if h.Reset || w.seg < h.Below || h.Segments.Has(w.seg) {
+			w.believe(s, content.Full(w.end))
 		}
-		t.wants.reindex(w)
-		return
-	case k < 0:
-		w.holders = append(w.holders, *h)
-	default:
-		w.holders[k] = *h
+		t.found(s, w)
 	}
-	if h.whole {
+	clear(touched)
+	t.scratch.touched = touched[:0]
+}
+
+// manySegments is the number up to which segments are looked up one by one; past it all wants are gone through.
+const manySegments = 32 << 10
+
+// found counts s among the holders of w if it is one. It is not counted yet.
+func (t *Transfer) found(s *source, w *want) {
+	if s.whole(w.seg) {
 		w.whole++
 	}
-	t.wants.reindex(w)
-	t.offer(s, w)
+	switch {
+	case t.holds(s, w):
+		t.reindex(w)
+		t.offer(s, w)
+	case s.useful.has(w.slot):
+		t.withdraw(s, w)
+	default:
+		t.reindex(w)
+	}
 }

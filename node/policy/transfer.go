@@ -39,6 +39,7 @@ const (
 	maxPause     = 5 * time.Minute  // … up to this
 	maxBusy      = 10 * time.Minute // the longest "busy, come back after" that is believed
 	maxRecords   = 4096             // peers whose wrong chunks are remembered
+	maxSources   = 4096             // peers that are asked for chunks; node/p2p keeps 400 connections at most
 )
 
 func (c TransferConfig) withDefaults() TransferConfig {
@@ -85,6 +86,9 @@ type Request struct {
 	Peer  gossip.PeerID
 	Run   content.Run
 	Bytes uint64 // sum of the run's chunk sizes
+	// From is the open request that these chunks were taken from because its peer is slow, 0 if none. That one goes
+	// on, without them: it is in Step.Cancel after the last chunk that was left to it, in the same step if none was.
+	From RequestID
 }
 
 // Step is what the driver has to do now, and when to ask again.
@@ -109,12 +113,13 @@ type Stats struct {
 	Timeouts uint64
 	Bad      uint64 // wrong chunks
 	Broken   uint64
+	Stolen   uint64 // bytes asked of another peer because the first was slow
 }
 
 // Transfer decides which peer is asked for which run of chunks. Its driver reports what happens by calling the event
 // methods ([Transfer.Want], [Transfer.Found], [Transfer.Holds], [Transfer.Got], [Transfer.Failed] …), then calls
-// [Transfer.Next] and obeys the [Step]. Any number of events may come before one Next. A chunk is never asked of two
-// peers at a time. Time must not go back.
+// [Transfer.Next] and obeys the [Step]. Any number of events may come before one Next. A chunk is never expected of
+// two peers at a time. Time must not go back.
 type Transfer struct {
 	cfg   TransferConfig
 	rng   *rand.Rand
@@ -122,31 +127,60 @@ type Transfer struct {
 	wants wantIndex
 
 	sources map[gossip.PeerID]*source
-	order   []*source // in the order they were found: what loops go over, for maps have none
+	numbers []uint16          // of sources, not in use
+	parts   map[uint32]*parts // by segment, wanted or not
+	order   []*source         // in the order they were found: what loops go over, for maps have none
 
+	asking
+	stealing
+	scratch scratch
+	records map[gossip.PeerID]record // wrong chunks and bans, outliving the connection
+	news    news
+}
+
+// asking is what is open.
+type asking struct {
 	requests  map[RequestID]*request
 	deadlines deadlines
 	lastID    RequestID
-	inFlight  uint64
+	inFlight  uint64 // bytes
+}
 
-	scratch  content.Bitmap           // memory for choosing a run
-	records  map[gossip.PeerID]record // wrong chunks and bans, outliving the connection
-	cancel   []RequestID              // for the next Step
+// stealing is the state of steal.
+type stealing struct {
+	risk    uint64    // bytes that thefts have probably wasted
+	stealAt time.Time // when a theft may pay that does not now; zero: an event has to come first
+}
+
+// news is what the next Step tells.
+type news struct {
+	cancel   []RequestID
 	banned   []gossip.PeerID
 	complete []uint32
+}
+
+// scratch is memory that is used again and means nothing between calls.
+type scratch struct {
+	free, rare content.Bitmap // for choosing a run
+	touched    []*want        // for Holds
+	open       []*source      // for choosing a segment
 }
 
 // NewTransfer makes a Transfer that wants nothing and knows nobody. All randomness comes from rng.
 func NewTransfer(cfg TransferConfig, rng *rand.Rand) *Transfer {
 	return &Transfer{
-		cfg:      cfg.withDefaults(),
-		rng:      rng,
-		wants:    wantIndex{bySegment: map[uint32]*want{}},
-		sources:  map[gossip.PeerID]*source{},
-		requests: map[RequestID]*request{},
-		records:  map[gossip.PeerID]record{},
+		cfg:     cfg.withDefaults(),
+		rng:     rng,
+		wants:   wantIndex{bySegment: map[uint32]*want{}},
+		sources: map[gossip.PeerID]*source{},
+		asking:  asking{requests: map[RequestID]*request{}},
+		records: map[gossip.PeerID]record{},
+		parts:   map[uint32]*parts{},
 	}
 }
+
+// Limit sets the most bytes in flight from now on, instead of [TransferConfig.InFlight]. What is in flight above it stays.
+func (t *Transfer) Limit(bytes uint64) { t.cfg.InFlight = bytes }
 
 // Stats gives the counters.
 func (t *Transfer) Stats() Stats { return t.stats }

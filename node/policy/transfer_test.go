@@ -40,6 +40,8 @@ type world struct {
 	got    map[content.Ref]int
 	bytes  map[gossip.PeerID]uint64
 	asks   map[gossip.PeerID]int
+	names  map[RequestID]gossip.PeerID
+	stolen map[RequestID]uint64 // bytes given to another
 	sum    uint64
 	queue  []Request
 	silent map[RequestID]Request
@@ -47,16 +49,23 @@ type world struct {
 }
 
 func (w *world) give(r Request) {
-	w.sum -= r.Bytes
-	w.bytes[r.Peer] -= r.Bytes
+	w.sum -= r.Bytes - w.stolen[r.ID]
+	w.bytes[r.Peer] -= r.Bytes - w.stolen[r.ID]
 	w.asks[r.Peer]--
+	delete(w.names, r.ID)
 	for i := range r.Run.Count {
-		delete(w.taken, content.Ref{Segment: r.Run.Segment, Index: r.Run.First + i})
+		if ref := (content.Ref{Segment: r.Run.Segment, Index: r.Run.First + i}); w.taken[ref] == r.ID {
+			delete(w.taken, ref)
+		}
 	}
 }
 
 func (w *world) take(r Request) {
+	if r.From != 0 {
+		w.robbed(r)
+	}
 	fmt.Fprintf(&w.log, "%d %s %v\n", r.ID, r.Peer, r.Run)
+	w.names[r.ID] = r.Peer
 	w.sum += r.Bytes
 	w.bytes[r.Peer] += r.Bytes
 	w.asks[r.Peer]++
@@ -72,6 +81,24 @@ func (w *world) take(r Request) {
 	}
 }
 
+// robbed takes the chunks of r from the request that had them.
+func (w *world) robbed(r Request) {
+	peer, open := w.names[r.From]
+	if !open {
+		return // all of it was taken, it was cancelled in the same step
+	}
+	w.sum -= r.Bytes
+	w.bytes[peer] -= r.Bytes
+	for i := range r.Run.Count {
+		ref := content.Ref{Segment: r.Run.Segment, Index: r.Run.First + i}
+		if w.taken[ref] != r.From {
+			w.fatal("chunk %v stolen from %d, it is expected of %d", ref, r.From, w.taken[ref])
+		}
+		delete(w.taken, ref)
+	}
+	w.stolen[r.From] += r.Bytes
+}
+
 // answer plays the peer's part for one request.
 func (w *world) answer(r Request) {
 	how := w.peers[r.Peer]
@@ -79,10 +106,17 @@ func (w *world) answer(r Request) {
 		w.silent[r.ID] = r
 		return
 	}
+	mine := map[content.Ref]bool{} // not given to another meanwhile
+	for ref, id := range w.taken {
+		mine[ref] = id == r.ID
+	}
 	w.give(r)
 	ref := func(i uint32) content.Ref { return content.Ref{Segment: r.Run.Segment, Index: r.Run.First + i} }
 	got := func(n uint32) {
 		for i := range n {
+			if !mine[ref(i)] {
+				continue // cancelled before it
+			}
 			w.got[ref(i)]++
 			w.t.Got(w.now, r.ID, ref(i), w.size[r.Run.Segment])
 		}
@@ -153,7 +187,7 @@ func (w *world) play(total int) {
 func newWorld(fatal func(string, ...any), seed uint64, cfg TransferConfig) *world {
 	w := &world{fatal: fatal, cfg: cfg.withDefaults(), now: epoch, rng: rand.New(rand.NewPCG(seed, 2)), peers: map[gossip.PeerID]manner{},
 		size: map[uint32]uint32{}, taken: map[content.Ref]RequestID{}, got: map[content.Ref]int{}, bytes: map[gossip.PeerID]uint64{},
-		asks: map[gossip.PeerID]int{}, silent: map[RequestID]Request{}}
+		asks: map[gossip.PeerID]int{}, names: map[RequestID]gossip.PeerID{}, stolen: map[RequestID]uint64{}, silent: map[RequestID]Request{}}
 	w.t = NewTransfer(cfg, rand.New(rand.NewPCG(seed, 1)))
 	return w
 }

@@ -21,23 +21,12 @@ type want struct {
 	needs int
 	frees int
 
-	holders []holder // in the order in which the peers were found to hold it
-	whole   int      // holders that have all of it
-	supply  int      // sources that may have a free chunk
-	bucket  int      // index into wantIndex.buckets; -1 when nothing is free
-	stuck   bool     // something is free and supply is zero
-}
-
-// holder is what one source has of one wanted segment.
-type holder struct {
-	s     *source
-	whole bool
-	has   content.Bitmap // when not whole
-	lacks content.Bitmap // chunks it said it has and then did not
-}
-
-func (h *holder) chunk(i uint32) bool {
-	return (h.whole || h.has.Has(i)) && !h.lacks.Has(i)
+	lack    []lack // by source
+	whole   int    // sources that have all of it
+	supply  int    // sources that may have a free chunk
+	bucket  int    // index into wantIndex.buckets; -1 when nothing is free
+	stuck   bool   // something is free and supply is zero
+	touched bool   // for Holds
 }
 
 // rarest is the number of buckets: segments with this many whole holders or more count as equally common.
@@ -51,11 +40,13 @@ type wantIndex struct {
 	buckets   [rareBuckets]slotSet // slots with free chunks, by whole holders
 	begun     slotSet              // slots of which something was asked: finished before others as rare are begun
 	left      int                  // sum of needs
-	stuck     int
+	open      int                  // slots with free chunks
+	stuck     int                  // of these, without a source
 }
 
 // reindex puts w where its counts say it belongs. Every change of frees, whole or supply is followed by it.
-func (x *wantIndex) reindex(w *want) {
+func (t *Transfer) reindex(w *want) {
+	x := &t.wants
 	bucket := -1
 	if w.frees > 0 {
 		bucket = min(w.whole, rareBuckets-1)
@@ -66,6 +57,19 @@ func (x *wantIndex) reindex(w *want) {
 		}
 		if bucket >= 0 {
 			x.buckets[bucket].set(w.slot)
+		}
+		if w.bucket < 0 {
+			x.open++
+		}
+		if bucket < 0 {
+			x.open--
+		}
+		if bucket >= 0 && (w.bucket < 0 || bucket < w.bucket) {
+			for _, s := range t.order {
+				if s.useful.has(w.slot) {
+					s.rarest = min(s.rarest, bucket)
+				}
+			}
 		}
 		w.bucket = bucket
 	}
@@ -126,14 +130,14 @@ func (t *Transfer) Want(seg uint32, sizes Sizes, need content.Bitmap) {
 	if bytes > 0 {
 		w.grain = uint32(max(1, uint64(count)*t.cfg.MinRun/bytes))
 	}
-	t.wants.reindex(w)
+	t.reindex(w)
 	t.offerAll(w)
 }
 
 // findHolders looks through what the sources said before w was wanted.
 func (t *Transfer) findHolders(w *want) {
 	for _, s := range t.order {
-		t.updateHolder(s, w, nil)
+		t.found(s, w)
 	}
 }
 
@@ -152,7 +156,7 @@ func (t *Transfer) remove(w *want) {
 		for _, r := range slices.Clone(s.asked) {
 			if r.w == w && len(r.open) > 0 {
 				t.end(r)
-				t.cancel = append(t.cancel, r.ID)
+				t.news.cancel = append(t.news.cancel, r.ID)
 			}
 		}
 	}
@@ -164,8 +168,8 @@ func (t *Transfer) remove(w *want) {
 			t.withdraw(s, w)
 		}
 	}
-	w.holders = nil
-	t.wants.reindex(w)
+	w.lack = nil
+	t.reindex(w)
 	t.wants.begun.clear(w.slot)
 	t.wants.slots[w.slot] = nil
 	t.wants.unused = append(t.wants.unused, w.slot)
@@ -179,12 +183,14 @@ func (t *Transfer) release(w *want, i uint32) {
 	}
 	w.free.Set(i)
 	w.frees++
-	t.wants.reindex(w)
-	for k := range w.holders {
-		h := &w.holders[k]
-		h.s.dry = false // looked at again even if it lacks the chunk: then it turns out to have nothing to offer
-		if h.chunk(i) {
-			t.offer(h.s, w)
+	t.reindex(w)
+	for _, s := range t.order {
+		if !t.holds(s, w) {
+			continue
+		}
+		s.dry = false // looked at again even if it lacks the chunk: then it turns out to have nothing to offer
+		if t.has(s, w, i) {
+			t.offer(s, w)
 		}
 	}
 }
@@ -200,10 +206,10 @@ func (t *Transfer) arrived(w *want, i uint32) bool {
 	if w.free.Has(i) {
 		w.free.Clear(i)
 		w.frees--
-		t.wants.reindex(w)
+		t.reindex(w)
 	}
 	if w.needs == 0 {
-		t.complete = append(t.complete, w.seg)
+		t.news.complete = append(t.news.complete, w.seg)
 		t.remove(w)
 	}
 	return true
@@ -215,19 +221,24 @@ func (t *Transfer) offer(s *source, w *want) {
 	if !s.useful.has(w.slot) {
 		s.useful.set(w.slot)
 		w.supply++
-		t.wants.reindex(w)
+		t.reindex(w)
+	}
+	if w.bucket >= 0 {
+		s.rarest = min(s.rarest, w.bucket)
 	}
 }
 
 func (t *Transfer) withdraw(s *source, w *want) {
 	s.useful.clear(w.slot)
 	w.supply--
-	t.wants.reindex(w)
+	t.reindex(w)
 }
 
 func (t *Transfer) offerAll(w *want) {
-	for k := range w.holders {
-		t.offer(w.holders[k].s, w)
+	for _, s := range t.order {
+		if t.holds(s, w) {
+			t.offer(s, w)
+		}
 	}
 }
 
