@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"swarmnode/gossip/trust"
 	"swarmnode/node/fetch"
 	"swarmnode/node/mirror"
+	"swarmnode/node/policy"
 	"swarmnode/node/publish"
 )
 
@@ -25,7 +25,6 @@ import (
 type collection struct {
 	id       content.ID
 	dir      string
-	log      *slog.Logger
 	pack     *store.Pack
 	trust    *trust.Repository
 	listener *mirror.Listener
@@ -35,9 +34,12 @@ type collection struct {
 	follower *follower     // nil for a publisher
 	master   *master       // nil for a follower
 
+	tasks   *tasks     // what runs for it; ends with close
+	writing sync.Mutex // held while the record changes; taken before mu
+
 	mu     sync.Mutex // guards all below
 	record record
-	stop   context.CancelFunc // ends what start began; nil before
+	failed error // of a part that should run and does not
 }
 
 // follower is what a mirror of a collection has.
@@ -54,22 +56,68 @@ type master struct {
 	signer    *trust.Signer
 	refs      *store.References
 	publisher *publish.Publisher
+	seed      *seeder
 
-	mu  sync.Mutex // guards bad
-	bad []string   // published files that changed under the running master
+	announced atomic.Uint64 // the release that was announced last since the start
+
+	mu     sync.Mutex // guards all below
+	bad    []badFile  // published files that changed under the running master
+	silent error      // why the last heartbeat was not sent
 }
 
-func (c *collection) name() string {
+func (c *collection) name() string { return c.remembered().Name }
+
+// remembered gives the record.
+func (c *collection) remembered() record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.record.Name
+	return c.record
 }
 
-// openRecord opens a collection that is on disk.
+// remember changes the record, here and on disk.
+func (c *collection) remember(home string, change func(*record)) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	r := c.remembered()
+	change(&r)
+	if err := r.write(home); err != nil {
+		return fmt.Errorf("collection %s: %w", c.id, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.record = r
+	return nil
+}
+
+// fail hears that a part of the collection does not run any more.
+func (c *collection) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = err
+}
+
+// openRecord opens a collection that is on disk, and starts it if the node runs. If it cannot be opened it is remembered as
+// broken, and nothing of it stays open. The caller holds changing, or nobody else knows the node yet.
 func (n *Node) openRecord(r record) error {
+	c, err := n.openParts(r)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.broken[r.ID.String()] = broken{record: r, err: err}
+		return err
+	}
+	delete(n.broken, r.ID.String())
+	n.collections[c.id] = c
+	if n.tasks != nil {
+		n.start(c)
+	}
+	return nil
+}
+
+func (n *Node) openParts(r record) (*collection, error) {
 	c, err := n.openCommon(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Source == "" {
 		err = n.openFollower(c)
@@ -80,23 +128,21 @@ func (n *Node) openRecord(r record) error {
 		c.topic, err = n.net.Open(c.id, c.listener.Message)
 	}
 	if err != nil {
-		return errors.Join(err, c.close())
+		return nil, errors.Join(err, c.close())
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.collections[c.id] = c
-	if n.running != nil {
-		n.start(c)
-	}
-	return nil
+	return c, nil
 }
 
 // openCommon opens what both kinds have.
 func (n *Node) openCommon(r record) (*collection, error) {
-	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), log: n.log, record: r, have: mirror.NewAvailability(), tell: make(chan struct{}, 1)}
+	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r, have: mirror.NewAvailability(),
+		tell: make(chan struct{}, 1), tasks: newTasks(context.Background(), n.log)}
 	var err error
 	if c.trust, err = trust.Open(filepath.Join(c.dir, "trust"), r.ID); err != nil {
 		return nil, err
+	}
+	if st := c.trust.Stats(); st.Damaged > 0 {
+		n.log.Warn("trust files on disk are damaged and are asked for again", "collection", r.ID, "files", st.Damaged)
 	}
 	if c.pack, err = store.OpenPack(filepath.Join(c.dir, "metadata.pack")); err != nil {
 		return nil, err
@@ -123,10 +169,11 @@ func (n *Node) openFollower(c *collection) error {
 	f.disk = disk
 	c.follower = f
 	f.fetch = fetch.New(fetch.Config{
-		ID: c.id, Network: network{n.host}, Sink: disk, Rand: newRand(), Log: n.log,
+		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
+		Transfer: policy.TransferConfig{Exempt: func(p gossip.PeerID) bool { return p == c.remembered().Publisher }},
 	})
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
@@ -147,11 +194,14 @@ func (c *collection) table(d content.Digest) (*content.Table, error) {
 	return content.DecodeTable(data)
 }
 
+// used is how many bytes a mirrored collection takes.
+func (c *collection) used() int64 { return c.follower.disk.Stats().Used + c.pack.Bytes() }
+
 // usedByOthers is how many bytes the other mirrored collections take: the budget is for all of them.
 func (n *Node) usedByOthers(c *collection) (used int64) {
 	for _, o := range n.all() {
 		if o != c && o.follower != nil {
-			used += o.follower.disk.Used() + o.pack.Bytes()
+			used += o.used()
 		}
 	}
 	return used
@@ -159,13 +209,8 @@ func (n *Node) usedByOthers(c *collection) (used int64) {
 
 // served hears that a mirror serves another release.
 func (n *Node) served(c *collection, m *content.Manifest) {
-	c.mu.Lock()
-	r := c.record
-	c.record.Name = m.Name
-	c.mu.Unlock()
-	if r.Name != m.Name {
-		r.Name = m.Name
-		if err := r.write(n.cfg.Home); err != nil {
+	if c.name() != m.Name {
+		if err := c.remember(n.cfg.Home, func(r *record) { r.Name = m.Name }); err != nil {
 			n.log.Warn("the name of the collection is not kept", "error", err)
 		}
 	}
@@ -212,12 +257,8 @@ func (n *Node) connected() []gossip.PeerID {
 
 // start begins everything of a collection that runs. The caller holds n.mu; the node is running.
 func (n *Node) start(c *collection) {
-	ctx, stop := context.WithCancel(n.running)
-	c.mu.Lock()
-	c.stop = stop
-	c.mu.Unlock()
 	n.host.Advertise(c.id)
-	run := func(what string, fn func(context.Context) error) { n.tasks.run(ctx, what, fn) }
+	run := func(what string, fn func(context.Context) error) { c.tasks.run(c.tasks.ctx, what, fn, c.fail) }
 	run("listener", c.listener.Run)
 	run("member record", func(ctx context.Context) error { return n.tellMembers(ctx, c) })
 	run("neighbours", func(ctx context.Context) error { return n.neighbours(ctx, c) })
@@ -228,23 +269,20 @@ func (n *Node) start(c *collection) {
 	}
 	if c.master != nil {
 		run("heartbeat", func(ctx context.Context) error { return n.heartbeat(ctx, c) })
+		run("cleaning", func(ctx context.Context) error { return n.clean(ctx, c) })
 	}
 	for _, id := range n.connected() {
 		c.peer(id, true, n.host.RTT(id))
 	}
 }
 
-// close closes what is open. Nothing of the collection runs any more.
+// close ends what runs and closes what is open.
 func (c *collection) close() error {
-	c.mu.Lock()
-	if c.stop != nil {
-		c.stop()
-	}
-	c.mu.Unlock()
-	var errs []error
+	c.tasks.end()
 	if c.topic != nil {
 		c.topic.Close()
 	}
+	var errs []error
 	if c.follower != nil {
 		errs = append(errs, c.follower.disk.Close())
 	}

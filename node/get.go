@@ -4,18 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"swarmnode/content"
 	"swarmnode/node/export"
+	"swarmnode/node/fetch"
 )
 
 const (
 	// getTick is how often the progress of a get is looked at.
 	getTick = 200 * time.Millisecond
-	// stallTimeout is how long a get goes on without a byte when nobody connected has what is left.
+	// stallTimeout is how long a get goes on without a byte when nobody connected has what is left; patience is how many times
+	// that as long as somebody is being asked.
 	stallTimeout = time.Minute
-	// tableBatch is how many segment tables are asked for at a time.
+	patience     = 3
+	// segmentBatch is how many segments are fetched at a time: 64 GiB, with a few MB of tables.
+	segmentBatch = 1024
+	// tableBatch is how many segment tables or run blocks are asked for at a time.
 	tableBatch = 512
 )
 
@@ -74,35 +82,54 @@ func (r *Release) Get(ctx context.Context, path, dir string, progress func(Progr
 		Seconds: time.Since(began).Seconds(), LinksLeft: st.LinksLeft, LinksNamed: st.LinksNamed}, err
 }
 
-// fetchInto fetches the chunks that a plan needs.
+// fetchInto fetches the chunks that a plan needs, so many segments at a time that their tables do not fill the memory.
 func (r *Release) fetchInto(ctx context.Context, plan *export.Plan, need map[uint32]content.Bitmap, progress func(Progress)) error {
-	r.sink.set(plan)
-	defer r.sink.set(nil)
 	var total int64
-	start := int64(r.fetch.Progress().Received)
-	for seg, chunks := range need {
+	segments := slices.Sorted(maps.Keys(need))
+	for _, seg := range segments {
 		t, err := r.table(seg)
 		if err != nil {
 			return err
 		}
 		for i := range t.Len() {
-			if chunks.Has(i) {
+			if need[seg].Has(i) {
 				total += int64(t.Chunk(i).Size)
 			}
 		}
-		r.fetch.Want(seg, t, chunks)
 	}
-	defer func() {
-		for seg := range need {
-			r.fetch.Want(seg, nil, nil)
+	r.sink.set(plan)
+	defer r.sink.set(nil)
+	start := r.fetch.Progress().Received
+	for batch := range slices.Chunk(segments, segmentBatch) {
+		for _, seg := range batch {
+			t, err := r.table(seg)
+			if err != nil {
+				return err
+			}
+			r.fetch.Want(seg, t, need[seg])
+			defer r.fetch.Want(seg, nil, nil) // nothing if it is all here
 		}
-	}()
+		err := r.await(ctx, func(p fetch.Progress) {
+			progress(Progress{Phase: "fetching", Done: int64(p.Received - start), Total: total, Peers: p.Holders})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await waits until nothing is wanted any more, and gives up when this node cannot store what comes, or nothing comes.
+func (r *Release) await(ctx context.Context, tell func(fetch.Progress)) error {
+	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- r.fetch.Wait(ctx) }()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer stop()
+	waiting.Go(func() { done <- r.fetch.Wait(ctx) })
 	tick := time.NewTicker(getTick)
 	defer tick.Stop()
-	var last uint64
-	moved := time.Now()
+	last, moved := r.fetch.Progress().Received, time.Now()
 	for {
 		select {
 		case err := <-done:
@@ -113,13 +140,13 @@ func (r *Release) fetchInto(ctx context.Context, plan *export.Plan, need map[uin
 		if p.Received != last {
 			last, moved = p.Received, time.Now()
 		}
-		progress(Progress{Phase: "fetching", Done: int64(p.Received) - start, Total: total, Peers: p.Holders})
+		tell(p)
 		if p.Trouble != nil {
 			return p.Trouble
 		}
-		if time.Since(moved) > stallTimeout && p.InFlight == 0 {
-			return fmt.Errorf("nothing came for %s: %d nodes that have the collection are connected, and none has what is left; run the same command again later, "+
-				"or give more addresses with --bootstrap", stallTimeout, p.Holders)
+		// A request under way may still bring something, but peers that take requests and give nothing are no reason to go on.
+		if idle := time.Since(moved); idle > r.client.cfg.Stall && p.InFlight == 0 || idle > patience*r.client.cfg.Stall {
+			return r.stalled()
 		}
 	}
 }
@@ -145,6 +172,17 @@ func (r *Release) tables(ctx context.Context, entries []content.Entry) error {
 	if err != nil {
 		return fmt.Errorf("segment directory of release %d: %w", r.Head.Release, err)
 	}
+	var runs []content.Digest
+	for _, e := range entries {
+		for _, d := range e.RunBlocks {
+			if !r.pack.Has(d) {
+				runs = append(runs, d)
+			}
+		}
+	}
+	if err := r.fetchBlocks(ctx, runs); err != nil {
+		return err
+	}
 	var used content.Bitmap
 	for _, e := range entries {
 		err := r.fill(ctx, func() error {
@@ -164,12 +202,15 @@ func (r *Release) tables(ctx context.Context, entries []content.Entry) error {
 			missing = append(missing, s.Table)
 		}
 	}
-	for len(missing) > 0 {
-		n := min(len(missing), tableBatch)
-		if err := r.fill(ctx, onceMissing(missing[:n])); err != nil {
+	return r.fetchBlocks(ctx, missing)
+}
+
+// fetchBlocks fetches metadata blocks that are not here.
+func (r *Release) fetchBlocks(ctx context.Context, missing []content.Digest) error {
+	for batch := range slices.Chunk(missing, tableBatch) {
+		if err := r.fill(ctx, onceMissing(batch)); err != nil {
 			return err
 		}
-		missing = missing[n:]
 	}
 	return nil
 }

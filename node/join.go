@@ -5,104 +5,203 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"swarmnode/content"
 	"swarmnode/gossip"
+	"swarmnode/gossip/trust"
+)
+
+const (
+	// maxFollowed is how many collections one node can make this one mirror by saying that it publishes them: keys cost nothing.
+	maxFollowed = gossip.MaxClaims
+	// claimsTimeout bounds the checks of all claims of a node.
+	claimsTimeout = time.Minute
 )
 
 // ErrNothingPublished says that the peer that was asked publishes no collection itself.
 var ErrNothingPublished = errors.New("publishes no collection itself: say which one to mirror with --collection ID, as its publisher's `swarmnode publish` prints it")
 
 // Join makes this node a mirror of collections: those of ids, or those that the node at addr publishes, which proves it. With
-// ids, addr may be empty. It gives what is mirrored; fetching goes on in the background. Run is running.
+// ids, addr may be empty. It gives what is mirrored; fetching goes on in the background. Run is running, or begins soon.
 func (n *Node) Join(ctx context.Context, addr string, ids []content.ID) ([]content.ID, error) {
+	ctx, leave, err := n.enter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	defer leave()
 	var from gossip.PeerID
 	if addr != "" {
-		var err error
 		if from, err = n.host.Connect(ctx, addr); err != nil {
 			return nil, err
 		}
 	}
-	if len(ids) > 0 {
-		for _, id := range ids {
-			if err := n.follow(id, addr); err != nil {
-				return nil, err
-			}
-		}
-		return ids, nil
+	if len(ids) == 0 {
+		return n.joinPublished(ctx, from, addr)
 	}
+	for _, id := range ids {
+		if err := n.follow(id, addr); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// joinPublished mirrors what a peer publishes. A claim that proves wrong is left out; it is an error if nothing else is there.
+func (n *Node) joinPublished(ctx context.Context, from gossip.PeerID, addr string) ([]content.ID, error) {
 	if from == "" {
 		return nil, errors.New("join: neither an address nor a collection is given")
 	}
 	claims, err := n.net.Claims(ctx, from)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s what it publishes: %w", addr, err)
+		return nil, fmt.Errorf("join %s: %w", addr, err)
 	}
 	if len(claims) == 0 {
 		return nil, fmt.Errorf("%s %w", addr, ErrNothingPublished)
 	}
-	for _, c := range claims {
-		if err := n.followClaim(ctx, from, addr, c); err != nil {
-			return nil, fmt.Errorf("%s says that it publishes %s: %w", addr, c.Collection, err)
+	ctx, cancel := context.WithTimeout(ctx, claimsTimeout)
+	defer cancel()
+	var ids []content.ID
+	var errs []error
+	for _, claim := range claims {
+		err := n.followClaim(ctx, from, addr, claim)
+		if err == nil {
+			ids = append(ids, claim.Collection)
+			continue
 		}
-		ids = append(ids, c.Collection)
+		errs = append(errs, fmt.Errorf("%s says that it publishes %s: %w", addr, claim.Collection, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(ids) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	for _, err := range errs {
+		n.log.Warn("a collection is not mirrored", "error", err)
 	}
 	return ids, nil
 }
 
-// followClaim mirrors what a peer says it publishes, if the collection's keys say so too.
+// followClaim mirrors what a peer says it publishes, if the collection's keys say so too. Nothing is kept of it before.
 func (n *Node) followClaim(ctx context.Context, from gossip.PeerID, addr string, claim gossip.Claim) error {
 	if claim.Peer != from {
 		return fmt.Errorf("the proof is for another node, %s", claim.Peer)
 	}
-	isNew := n.collection(claim.Collection) == nil
+	c := n.collection(claim.Collection)
+	if c == nil {
+		if err := n.mayFollow(from); err != nil {
+			return err
+		}
+		if err := n.checkClaim(ctx, from, claim); err != nil {
+			return err
+		}
+	} else if c.trust.VerifyClaim(time.Now(), claim) != nil {
+		if err := c.listener.PullFrom(ctx, from); err != nil {
+			return err
+		}
+		if err := c.trust.VerifyClaim(time.Now(), claim); err != nil {
+			return err
+		}
+	}
 	if err := n.follow(claim.Collection, addr); err != nil {
 		return err
 	}
-	c := n.collection(claim.Collection)
-	err := c.listener.PullFrom(ctx, from)
-	if err == nil {
-		err = c.trust.VerifyClaim(time.Now(), claim)
+	if c = n.collection(claim.Collection); c != nil {
+		if c.remembered().Publisher != from {
+			if err := c.remember(n.cfg.Home, func(r *record) { r.Publisher = from }); err != nil {
+				return err
+			}
+		}
+		if err := c.listener.PullFrom(ctx, from); err != nil {
+			n.log.Debug("pull of the head", "from", from, "error", err) // it is asked again
+		}
 	}
-	if err != nil && isNew {
-		err = errors.Join(err, n.forget(c))
+	return nil
+}
+
+// mayFollow refuses when a peer has made this node mirror as many collections as one peer may.
+func (n *Node) mayFollow(from gossip.PeerID) error {
+	count := 0
+	for _, c := range n.all() {
+		if slices.ContainsFunc(c.remembered().Bootstrap, func(a string) bool { return strings.HasSuffix(a, "/p2p/"+string(from)) }) {
+			count++
+		}
 	}
-	return err
+	if count >= maxFollowed {
+		return fmt.Errorf("%d collections are mirrored from that node already, which is the most for one; name others with --collection", count)
+	}
+	return nil
+}
+
+// checkClaim checks a claim for a collection of which nothing is here yet, with the trust files that the claimant gives.
+func (n *Node) checkClaim(ctx context.Context, from gossip.PeerID, claim gossip.Claim) error {
+	all := filepath.Join(n.cfg.Home, claimsDir)
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(all, "")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) // else at the next start
+	repo, err := trust.Open(dir, claim.Collection)
+	if err != nil {
+		return err
+	}
+	err = repo.Refresh(ctx, time.Now(), func(ctx context.Context, name string, max int64) ([]byte, error) {
+		return n.net.Pull(ctx, from, claim.Collection, name, max)
+	})
+	if err != nil {
+		return err
+	}
+	return repo.VerifyClaim(time.Now(), claim)
 }
 
 // follow opens a collection as a mirror, if it is not open yet, and remembers the address that it was joined by.
 func (n *Node) follow(id content.ID, addr string) error {
-	r := record{Version: recordVersion, ID: id}
+	n.changing.Lock()
+	defer n.changing.Unlock()
 	c := n.collection(id)
-	if c != nil {
-		c.mu.Lock()
-		r = c.record
-		c.mu.Unlock()
+	if c == nil {
+		return n.followNew(id, addr)
 	}
-	if addr != "" && !slices.Contains(r.Bootstrap, addr) {
-		r.Bootstrap = append(slices.Clone(r.Bootstrap), addr)
-	} else if c != nil {
+	if c.master != nil {
+		return fmt.Errorf("collection %s (%s) is published from this home directory: mirror it in another one, with --home", id, c.name())
+	}
+	if addr == "" || slices.Contains(c.remembered().Bootstrap, addr) {
 		return nil
+	}
+	return c.remember(n.cfg.Home, func(r *record) { r.joinedBy(addr) })
+}
+
+// followNew opens a collection that is not open. The caller holds changing.
+func (n *Node) followNew(id content.ID, addr string) error {
+	r := record{Version: recordVersion, ID: id}
+	if b, ok := n.brokenOnes()[id.String()]; ok {
+		if b.record.ID.IsZero() || b.record.Source != "" {
+			return fmt.Errorf("collection %s cannot be opened: %w", id, b.err)
+		}
+		r = b.record
+	}
+	if addr != "" {
+		r.joinedBy(addr)
 	}
 	if err := r.write(n.cfg.Home); err != nil {
 		return fmt.Errorf("collection %s: %w", id, err)
 	}
-	if c != nil {
-		c.mu.Lock()
-		c.record = r
-		c.mu.Unlock()
-		return nil
+	if err := n.openRecord(r); err != nil {
+		return fmt.Errorf("collection %s: %w", id, err)
 	}
-	return n.openRecord(r)
+	return nil
 }
 
-// forget closes a collection and removes what is on disk of it.
-func (n *Node) forget(c *collection) error {
-	n.mu.Lock()
-	delete(n.collections, c.id)
-	n.mu.Unlock()
-	n.host.Unadvertise(c.id)
-	return errors.Join(c.close(), os.RemoveAll(c.dir))
+// joinedBy puts an address last, which is where the newest is, and drops the oldest beyond the limit.
+func (r *record) joinedBy(addr string) {
+	list := slices.DeleteFunc(slices.Clone(r.Bootstrap), func(a string) bool { return a == addr })
+	list = append(list, addr)
+	r.Bootstrap = list[max(0, len(list)-maxRecordBootstrap):]
 }

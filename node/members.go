@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -14,6 +15,11 @@ import (
 const (
 	// tellSoon is when the first member record is sent, so that the topic has neighbours by then; a change is told at once.
 	tellSoon = 2 * time.Second
+	// tellAgain is the least time between two records that are sent because a neighbour came who may not have heard; with more
+	// than fewMembers known it is tellAgainLarge, for others tell the new one, too.
+	tellAgain      = 2 * time.Second
+	tellAgainLarge = 10 * time.Minute
+	fewMembers     = 20
 	// findEvery is how often the DHT is asked for holders; findSoon as long as nobody else is known.
 	findEvery = 10 * time.Minute
 	findSoon  = 5 * time.Second
@@ -23,26 +29,62 @@ const (
 	dialTimeout = 15 * time.Second
 )
 
-// tellMembers sends this node's member record: when it changes, and from time to time.
+// tellMembers sends this node's member record: when it changes, when a neighbour comes, and from time to time.
 func (n *Node) tellMembers(ctx context.Context, c *collection) error {
 	timer := time.NewTimer(tellSoon)
 	defer timer.Stop()
+	tick := time.NewTicker(tellSoon)
+	defer tick.Stop()
+	t := teller{told: map[gossip.PeerID]bool{}}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.tell:
 		case <-timer.C:
+		case now := <-tick.C:
+			if !t.again(now, c.topic.Peers(), len(c.listener.Heard(now, 0).Members)) {
+				continue
+			}
 		}
 		timer.Reset(gossip.MemberInterval)
-		if err := n.tellMember(ctx, c); err != nil && ctx.Err() == nil {
+		now := time.Now()
+		if err := n.tellMember(ctx, c, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
 			n.log.Warn("member record not sent", "collection", c.id, "error", err)
 		}
 	}
 }
 
-func (n *Node) tellMember(ctx context.Context, c *collection) error {
-	m := gossip.Member{Collection: c.id, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Issued: time.Now().Unix()}
+// teller knows when this node's member record was sent and who was there to hear it.
+type teller struct {
+	sent   time.Time
+	issued int64 // unix seconds
+	told   map[gossip.PeerID]bool
+}
+
+// issue notes that a record is sent to these neighbours and gives its time. Records go by whole seconds and only a later one
+// counts, so the second one in a second is dated ahead.
+func (t *teller) issue(now time.Time, peers []gossip.PeerID) int64 {
+	t.sent, t.issued = now, max(now.Unix(), t.issued+1)
+	clear(t.told)
+	for _, p := range peers {
+		t.told[p] = true
+	}
+	return t.issued
+}
+
+// again reports whether to send the record because a neighbour has come since: a record is sent once, and who was not there
+// would miss it for half an hour.
+func (t *teller) again(now time.Time, peers []gossip.PeerID, members int) bool {
+	pause := tellAgain
+	if members > fewMembers {
+		pause = tellAgainLarge
+	}
+	return now.Sub(t.sent) >= pause && slices.ContainsFunc(peers, func(p gossip.PeerID) bool { return !t.told[p] })
+}
+
+func (n *Node) tellMember(ctx context.Context, c *collection, issued int64) error {
+	m := gossip.Member{Collection: c.id, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Issued: issued}
 	if c.master != nil {
 		m.Release = c.master.signer.Head().Release
 		m.Complete = m.Release > 0
@@ -63,7 +105,7 @@ func (n *Node) tellMember(ctx context.Context, c *collection) error {
 // neighbours keeps this node connected to enough others that share a collection: those that member records and the DHT name.
 func (n *Node) neighbours(ctx context.Context, c *collection) error {
 	k := &neighbourhood{
-		node: n, c: c, peers: policy.NewPeers(policy.PeersConfig{}, newRand()), addrs: map[gossip.PeerID][]string{},
+		node: n, c: c, peers: policy.NewPeers(policy.PeersConfig{}, newRand()), near: map[gossip.PeerID]bool{},
 		dialed: make(chan dial), found: make(chan gossip.PeerID), searched: make(chan struct{}),
 	}
 	tick := time.NewTicker(lookEvery)
@@ -75,12 +117,12 @@ func (n *Node) neighbours(ctx context.Context, c *collection) error {
 			return nil
 		case <-tick.C:
 		case id := <-k.found:
-			k.peers.Connected(id, n.host.RTT(id))
+			k.connected(id)
 		case d := <-k.dialed:
 			if d.err != nil {
 				k.peers.DialFailed(time.Now(), d.peer)
 			} else {
-				k.peers.Connected(d.peer, n.host.RTT(d.peer))
+				k.connected(d.peer)
 			}
 		case <-k.searched:
 			k.searching = false
@@ -88,12 +130,13 @@ func (n *Node) neighbours(ctx context.Context, c *collection) error {
 	}
 }
 
-// neighbourhood carries out policy.Peers for one collection. One goroutine owns it.
+// neighbourhood carries out policy.Peers for one collection. One goroutine owns it. Whom the policy would let go is left to
+// the host, which keeps the number of connections: another collection may need the peer.
 type neighbourhood struct {
 	node  *Node
 	c     *collection
 	peers *policy.Peers
-	addrs map[gossip.PeerID][]string // that member records gave
+	near  map[gossip.PeerID]bool // that the policy has been told are connected
 
 	dialed    chan dial
 	found     chan gossip.PeerID // by the DHT, and connected
@@ -102,44 +145,59 @@ type neighbourhood struct {
 	last      time.Time // when the last search began
 }
 
+func (k *neighbourhood) connected(id gossip.PeerID) {
+	k.near[id] = true
+	k.peers.Connected(id, k.node.host.RTT(id))
+}
+
+// notice tells the policy who is a member and who is connected. It gives the addresses in the member records; these are not
+// kept, so that they are as many as the members.
+func (k *neighbourhood) notice(now time.Time, connected []gossip.PeerID) map[gossip.PeerID][]string {
+	here := make(map[gossip.PeerID]bool, len(connected))
+	for _, id := range connected {
+		here[id] = true
+	}
+	for id := range k.near {
+		if !here[id] { // a member or not: one that the DHT named, or whose record has expired, is lost as well
+			k.peers.Disconnected(now, id)
+			delete(k.near, id)
+		}
+	}
+	addrs := map[gossip.PeerID][]string{}
+	for _, m := range k.c.listener.Heard(now, 0).Members {
+		if m.Peer == k.node.host.ID() {
+			continue
+		}
+		addrs[m.Peer] = m.Addrs
+		k.peers.Learned(m.Peer)
+		if here[m.Peer] {
+			k.connected(m.Peer)
+		}
+	}
+	return addrs
+}
+
 // look brings the policy up to date and does what it says.
 func (k *neighbourhood) look(ctx context.Context, now time.Time) {
 	n := k.node
-	connected := map[gossip.PeerID]bool{}
-	for _, id := range n.connected() {
-		connected[id] = true
-	}
-	others := 0
-	for _, m := range k.c.listener.Heard(now, 0).Members {
-		if m.Peer == n.host.ID() {
-			continue
-		}
-		others++
-		k.addrs[m.Peer] = m.Addrs
-		if connected[m.Peer] {
-			k.peers.Connected(m.Peer, n.host.RTT(m.Peer))
-		} else {
-			k.peers.Learned(m.Peer)
-			k.peers.Disconnected(now, m.Peer)
-		}
-	}
+	addrs := k.notice(now, n.connected())
 	every := findEvery
-	if others == 0 {
+	if len(addrs) == 0 {
 		every = findSoon
 	}
 	if !k.searching && now.Sub(k.last) >= every {
 		k.searching, k.last = true, now
-		n.tasks.run(ctx, "search in the DHT", func(ctx context.Context) error {
+		k.c.tasks.run(ctx, "search in the DHT", func(ctx context.Context) error {
 			n.find(ctx, k.c.id, k.found)
 			select {
 			case k.searched <- struct{}{}:
 			case <-ctx.Done():
 			}
 			return nil
-		})
+		}, nil)
 	}
 	for _, id := range k.peers.Next(now).Dial {
-		n.dial(ctx, id, k.addrs[id], k.dialed)
+		k.dial(ctx, id, addrs[id])
 	}
 }
 
@@ -161,8 +219,9 @@ type dial struct {
 	err  error
 }
 
-func (n *Node) dial(ctx context.Context, id gossip.PeerID, addrs []string, done chan<- dial) {
-	n.tasks.run(ctx, "dial", func(ctx context.Context) error {
+func (k *neighbourhood) dial(ctx context.Context, id gossip.PeerID, addrs []string) {
+	n := k.node
+	k.c.tasks.run(ctx, "dial", func(ctx context.Context) error {
 		dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
 		err := errors.New("no address is known")
@@ -175,9 +234,9 @@ func (n *Node) dial(ctx context.Context, id gossip.PeerID, addrs []string, done 
 			n.log.Debug("a member is not reachable", "peer", id, "error", err)
 		}
 		select {
-		case done <- dial{id, err}:
+		case k.dialed <- dial{id, err}:
 		case <-ctx.Done():
 		}
 		return nil
-	})
+	}, nil)
 }

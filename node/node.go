@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"swarmnode/gossip"
 	"swarmnode/gossip/topic"
 	"swarmnode/node/control"
+	"swarmnode/node/fetch"
 	"swarmnode/node/p2p"
 )
 
@@ -36,23 +38,38 @@ type Config struct {
 	Log        *slog.Logger  // default: discard
 }
 
+// maxBootstrap is how many bootstrap addresses a host takes; those that collections were joined by fill up what the
+// operator's leave.
+const maxBootstrap = 64
+
+// errStopping is the end of a call that needs a running node.
+var errStopping = errors.New("the node is stopping")
+
 // Node is a running swarmnode.
 type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	lock    *os.File
-	host    *p2p.Host
-	net     *topic.Net
 	started time.Time
-	stopNet context.CancelFunc
+	links
+
+	begun      chan struct{} // closed when Run has begun
+	gone       chan struct{} // closed by Close
+	publishing chan struct{} // capacity 1: held by the one Publish under way
+	changing   sync.Mutex    // held while a collection is opened, closed or given another record; taken before mu
 
 	mu          sync.Mutex // guards all below
 	collections map[content.ID]*collection
-	broken      map[string]error // collections on disk that could not be opened, by directory
-	running     context.Context  // of Run; nil before
-	tasks       *tasks
+	broken      map[string]broken // collections on disk that could not be opened, by directory
+	tasks       *tasks            // of Run; nil before
+}
 
-	publishing sync.Mutex // one Publish that makes a collection at a time
+// links is what connects a node with others.
+type links struct {
+	host    *p2p.Host
+	net     *topic.Net
+	stopNet context.CancelFunc
+	room    *fetch.Room // bytes in flight, of all collections
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -75,74 +92,133 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), collections: map[content.ID]*collection{}, broken: map[string]error{}}
+	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
+		links: links{room: fetch.NewRoom(0)}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
-		n.Close()
-		return nil, err
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if err := os.RemoveAll(filepath.Join(n.cfg.Home, claimsDir)); err != nil { // left by a join that was cut off
+		return fmt.Errorf("open node: %w", err)
+	}
 	records, err := n.readRecords()
 	if err != nil {
 		return err
-	}
-	bootstrap := slices.Clone(n.cfg.Bootstrap)
-	for _, r := range records {
-		for _, b := range r.Bootstrap {
-			if !slices.Contains(bootstrap, b) {
-				bootstrap = append(bootstrap, b)
-			}
-		}
 	}
 	nctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends with Close
 	n.stopNet = stop
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: filepath.Join(n.cfg.Home, "node.key"), Listen: n.cfg.Listen, Public: n.cfg.Public, NATPortMap: n.cfg.NATPortMap, MDNS: n.cfg.MDNS,
-		Bootstrap: bootstrap, PeersFile: filepath.Join(n.cfg.Home, peersFile), UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log,
-		Setup: topic.Setup(nctx, n.log, &n.net),
+		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile),
+		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net),
 	}, p2p.Handlers{Chunk: n.chunk, Block: n.block, Holdings: n.holdings})
 	if err != nil {
 		return err
 	}
 	n.net.Serve(n.file, n.claims)
 	for _, r := range records {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err := n.openRecord(r); err != nil {
 			n.log.Error("a collection cannot be opened", "name", r.Name, "collection", r.ID, "error", err)
-			n.broken[r.ID.String()] = err
 		}
 	}
 	n.host.OnPeer(n.peer)
 	return nil
 }
 
+// bootstraps adds to the operator's addresses those that collections were joined by, of each collection the newest first, as
+// long as there is room.
+func bootstraps(given []string, records []record) []string {
+	list := slices.Clone(given)
+	for back := 1; back <= maxRecordBootstrap; back++ {
+		for _, r := range records {
+			if i := len(r.Bootstrap) - back; i >= 0 && len(list) < maxBootstrap && !slices.Contains(list, r.Bootstrap[i]) {
+				list = append(list, r.Bootstrap[i])
+			}
+		}
+	}
+	return list
+}
+
 // Run works until ctx ends; then everything is stopped and closed. It is called once.
 func (n *Node) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	t := newTasks(ctx, stop, n.log)
+	t := newTasks(ctx, n.log)
+	defer t.stop(context.Canceled)
 	n.mu.Lock()
-	n.running, n.tasks = ctx, t
+	if n.tasks != nil {
+		n.mu.Unlock()
+		return errors.New("run node: it ran before")
+	}
+	n.tasks = t
 	for _, c := range n.collections {
 		n.start(c)
 	}
 	n.mu.Unlock()
 	t.must("p2p host", n.host.Run)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
-	<-ctx.Done()
-	t.wait()
-	err := context.Cause(ctx)
-	if cerr := n.Close(); cerr != nil {
-		err = cerr
+	t.run(t.ctx, "housekeeping", n.housekeeping, nil)
+	close(n.begun)
+	<-t.ctx.Done()
+	var err error
+	if ctx.Err() == nil { // a part failed, nobody asked for the end
+		err = context.Cause(t.ctx)
 	}
-	if errors.Is(err, context.Canceled) {
-		return nil
+	for _, c := range n.all() { // all at once, then one by one
+		c.tasks.stop(context.Canceled)
 	}
-	return err
+	t.wait() // also for calls, after which no collection begins any more
+	for _, c := range n.all() {
+		c.tasks.wait()
+	}
+	return errors.Join(err, n.Close())
 }
 
-// Close stops and closes everything; Run has ended or was never called.
+// enter begins a call that needs a running node; it waits for Run to begin. The context that it gives ends with the node, too.
+// What it gives last ends the call.
+func (n *Node) enter(ctx context.Context) (context.Context, func(), error) {
+	select {
+	case <-n.begun:
+	case <-n.gone:
+		return nil, nil, errStopping
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	t := n.running()
+	if !t.begin() {
+		return nil, nil, errStopping
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	undo := context.AfterFunc(t.ctx, func() { stop(errStopping) })
+	return ctx, func() {
+		undo()
+		stop(context.Canceled)
+		t.wg.Done()
+	}, nil
+}
+
+// running gives the tasks of Run; nil before.
+func (n *Node) running() *tasks {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tasks
+}
+
+// Close stops and closes everything; Run has ended or was never called. A second call does nothing.
 func (n *Node) Close() error {
+	n.mu.Lock()
+	select {
+	case <-n.gone:
+		n.mu.Unlock()
+		return nil
+	default:
+	}
+	close(n.gone)
+	n.mu.Unlock()
 	var errs []error
 	if n.net != nil {
 		n.net.Close()
@@ -153,17 +229,21 @@ func (n *Node) Close() error {
 	if n.host != nil {
 		errs = append(errs, n.host.Close()) // waits for its handlers, which look for collections
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, c := range n.collections { // after the host: nobody reads any more
+	for _, c := range n.all() { // after the host: nobody reads any more
+		n.take(c)
 		errs = append(errs, c.close())
-		delete(n.collections, id)
 	}
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())
-		n.lock = nil
 	}
 	return errors.Join(errs...)
+}
+
+// take takes a collection out of those that are open. Closing it is left to the caller.
+func (n *Node) take(c *collection) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.collections, c.id)
 }
 
 // ID is the node's peer ID.
@@ -185,11 +265,8 @@ func (n *Node) collection(id content.ID) *collection {
 // all lists the open collections by name.
 func (n *Node) all() []*collection {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	var list []*collection
-	for _, c := range n.collections {
-		list = append(list, c)
-	}
+	list := slices.Collect(maps.Values(n.collections))
+	n.mu.Unlock()
 	slices.SortFunc(list, func(a, b *collection) int {
 		return cmp.Or(cmp.Compare(a.name(), b.name()), cmp.Compare(a.id.String(), b.id.String()))
 	})

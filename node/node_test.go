@@ -185,6 +185,7 @@ func get(t *testing.T, id content.ID, path, dir, from string) (GetResult, error)
 // TestFirstJourney: a release travels from a master to mirrors, the next one too with only what is new, and both the mirrors and a
 // late joiner serve it byte for byte when the master is gone.
 func TestFirstJourney(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	writeTree(t, tree, 1)
 	master := startNode(t, "master", t.TempDir())
@@ -253,6 +254,7 @@ func TestFirstJourney(t *testing.T) {
 
 // TestRestart: master and mirror keep identity, numbers and content; the mirror fetches nothing again.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	tree, mhome, rhome := t.TempDir(), t.TempDir(), t.TempDir()
 	writeTree(t, tree, 2)
 	master := startNode(t, "master", mhome)
@@ -285,6 +287,7 @@ func TestRestart(t *testing.T) {
 
 // TestOldStateDoesNotFork: a copy of the master's home from before a release must not sign another release of that number.
 func TestOldStateDoesNotFork(t *testing.T) {
+	t.Parallel()
 	tree, home := t.TempDir(), t.TempDir()
 	writeTree(t, tree, 3)
 	master := startNode(t, "master", home)
@@ -328,6 +331,7 @@ func TestOldStateDoesNotFork(t *testing.T) {
 
 // TestPublishThroughSocket: a second process hands over to the running node.
 func TestPublishThroughSocket(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	writeTree(t, tree, 4)
 	master := startNode(t, "master", t.TempDir())

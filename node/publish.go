@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	"swarmnode/content"
 	"swarmnode/content/store"
-	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
 	"swarmnode/node/publish"
@@ -24,36 +26,51 @@ const (
 	meetTimeout = 5 * time.Second
 	// askHeads is how many peers are asked for the newest release before a new one is signed.
 	askHeads = 8
+	// askHeadsTimeout bounds all of that asking.
+	askHeadsTimeout = 5 * time.Second
 	// emptyList is the most bytes of a peers file that lists nobody.
 	emptyList = 64
-	// badShown is how many changed files are remembered for the status.
-	badShown = 20
 )
 
 // Publish makes the present state of a directory the next release of its collection, announces and serves it. It makes the
-// collection the first time. Run is running.
+// collection the first time. Run is running, or begins soon.
 func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress func(control.PublishProgress)) (control.PublishResult, error) {
-	n.publishing.Lock()
-	defer n.publishing.Unlock()
+	ctx, leave, err := n.enter(ctx)
+	if err != nil {
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
+	}
+	defer leave()
+	select {
+	case n.publishing <- struct{}{}:
+		defer func() { <-n.publishing }()
+	case <-ctx.Done():
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, context.Cause(ctx))
+	}
 	began := time.Now()
 	c, err := n.published(req)
 	if err != nil {
 		return control.PublishResult{}, err
 	}
 	if err := n.checkHeads(ctx, c); err != nil {
-		return control.PublishResult{}, err
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
 	}
 	opt := publish.Options{ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
 	res, err := c.master.publisher.Publish(ctx, time.Now(), opt, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
 	})
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+		err = fmt.Errorf("publish %s: %w", req.Dir, errStopping)
+	}
 	if err != nil {
 		return control.PublishResult{}, err
 	}
-	if !res.Unchanged {
-		c.master.forgetBad()
-		if err := n.announce(ctx, c); err != nil {
-			return control.PublishResult{}, err
+	c.master.forgetBad(!res.Unchanged)
+	if c.master.announced.Load() != res.Release {
+		// What is signed is to be known, also when nobody waits for it any more.
+		actx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
+		defer cancel()
+		if err := n.announce(actx, c); err != nil {
+			return control.PublishResult{}, fmt.Errorf("release %d of %s is signed and kept, but not announced; run publish again: %w", res.Release, c.name(), err)
 		}
 	}
 	out := control.PublishResult{
@@ -85,60 +102,62 @@ func (n *Node) published(req control.PublishRequest) (*collection, error) {
 	if err := content.CheckName(name); err != nil {
 		return nil, fmt.Errorf("publish %s: %w; choose a name with --name", dir, err)
 	}
-	for _, c := range n.all() {
-		if c.master == nil || c.name() != name {
-			continue
-		}
-		c.mu.Lock()
-		r := c.record
-		c.mu.Unlock()
-		if r.Source == dir {
-			return c, nil
-		}
-		if !req.Move {
-			return nil, fmt.Errorf("collection %s is published from %s: choose another name for %s with --name, or say --move if it is published from there now",
-				name, r.Source, dir)
-		}
-		r.Source = dir
-		return n.reopen(c, r)
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	c, r, ok := n.publishedAs(name)
+	switch {
+	case !ok:
+		return n.newPublished(name, dir, req.TimestampFor)
+	case r.Source != dir && !req.Move:
+		return nil, fmt.Errorf("collection %s is published from %s: choose another name for %s with --name, or say --move if it is published from there now",
+			name, r.Source, dir)
+	case r.Source == dir && c != nil:
+		return c, nil
 	}
-	for id, err := range n.brokenOnes() {
-		if strings.HasSuffix(id, name) {
-			return nil, fmt.Errorf("collection %s cannot be opened: %w", name, err)
-		}
-	}
-	return n.newPublished(name, dir, req.TimestampFor)
+	r.Source = dir
+	return n.reopen(c, r)
 }
 
-// brokenOnes lists the published collections that could not be opened, by ID and name.
-func (n *Node) brokenOnes() map[string]error {
+// publishedAs finds the published collection of a name; c is nil if it could not be opened.
+func (n *Node) publishedAs(name string) (c *collection, r record, ok bool) {
+	for _, c := range n.all() {
+		if r := c.remembered(); c.master != nil && r.Name == name {
+			return c, r, true
+		}
+	}
+	for _, b := range n.brokenOnes() {
+		if b.record.Source != "" && b.record.Name == name {
+			return nil, b.record, true
+		}
+	}
+	return nil, record{}, false
+}
+
+// brokenOnes lists the collections that could not be opened, by directory.
+func (n *Node) brokenOnes() map[string]broken {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list := map[string]error{}
-	for id, err := range n.broken {
-		list[id] = err
-	}
-	return list
+	return maps.Clone(n.broken)
 }
 
-// reopen closes a collection and opens it with another record.
+// reopen opens a collection with another record, after closing it if it is open. The caller holds changing.
 func (n *Node) reopen(c *collection, r record) (*collection, error) {
 	if err := r.write(n.cfg.Home); err != nil {
 		return nil, fmt.Errorf("collection %s: %w", r.Name, err)
 	}
-	n.mu.Lock()
-	delete(n.collections, c.id)
-	n.mu.Unlock()
-	if err := c.close(); err != nil {
-		return nil, err
+	if c != nil {
+		n.take(c)
+		if err := c.close(); err != nil {
+			n.log.Warn("a collection did not close well", "collection", c.id, "error", err)
+		}
 	}
 	if err := n.openRecord(r); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("collection %s: %w", r.Name, err)
 	}
 	return n.collection(r.ID), nil
 }
 
-// newPublished makes the keys of a collection, if there are none, and opens it.
+// newPublished makes the keys of a collection, if there are none, and opens it. The caller holds changing.
 func (n *Node) newPublished(name, dir string, life time.Duration) (*collection, error) {
 	keys := filepath.Join(n.cfg.Home, keysDir, name)
 	k, err := trust.OpenKeys(keys)
@@ -148,27 +167,27 @@ func (n *Node) newPublished(name, dir string, life time.Duration) (*collection, 
 	if err != nil {
 		return nil, err
 	}
-	if c := n.collection(k.ID()); c != nil {
+	if c := n.collection(k.ID()); c != nil && c.master != nil { // a file system that takes Name for name
+		return nil, fmt.Errorf("the keys in %s are those of %s: choose another name with --name", keys, c.name())
+	} else if c != nil {
 		return nil, fmt.Errorf("this node is a mirror of %s (%s), whose keys are here too: stop mirroring it in this home directory before it is published from it",
 			name, k.ID())
+	}
+	if b, ok := n.brokenOnes()[k.ID().String()]; ok {
+		return nil, fmt.Errorf("collection %s cannot be opened: %w", name, b.err)
 	}
 	r := record{Version: recordVersion, ID: k.ID(), Name: name, Source: dir}
 	if life > 0 {
 		r.Lifetime = life.String()
 	}
-	if err := r.write(n.cfg.Home); err != nil {
-		return nil, fmt.Errorf("collection %s: %w", name, err)
-	}
-	if err := n.openRecord(r); err != nil {
-		return nil, err
-	}
-	return n.collection(k.ID()), nil
+	return n.reopen(nil, r)
 }
 
 // openMaster opens what a publisher has.
 func (n *Node) openMaster(c *collection) error {
-	m := &master{}
+	m := &master{seed: newSeeder()}
 	c.master = m
+	name := c.record.Name
 	life := trust.Lifetimes{}
 	if c.record.Lifetime != "" {
 		d, err := time.ParseDuration(c.record.Lifetime)
@@ -187,8 +206,9 @@ func (n *Node) openMaster(c *collection) error {
 	if m.signer, err = trust.OpenSigner(m.keys, filepath.Join(c.dir, "signer"), life); err != nil {
 		return err
 	}
+	m.seed.begun = m.signer.Head().Release == 0 // else what is there now is not new to anybody
 	m.refs, err = store.OpenReferences(filepath.Join(c.dir, "publisher"), c.record.Source, filepath.Join(c.dir, "links"), store.Config{
-		Log: n.log, Tables: c.table, OnBad: func(_ content.Ref, path string) { m.noteBad(n, c, path) },
+		Log: n.log, Tables: c.table, OnBad: func(ref content.Ref, path string) { m.noteBad(n, name, ref, path) },
 	})
 	if err != nil {
 		return err
@@ -203,68 +223,45 @@ func (n *Node) openMaster(c *collection) error {
 	return n.catchUp(context.Background(), c)
 }
 
-// catchUp brings the verified state and what peers are told in line with what was signed.
-func (n *Node) catchUp(ctx context.Context, c *collection) error {
-	if c.master.signer.Head().Release == 0 {
-		return nil
-	}
-	if err := c.trust.Refresh(ctx, time.Now(), c.master.signer.Source); err != nil {
-		n.log.Warn("the own release does not verify", "collection", c.id, "error", err)
-	}
-	c.listener.Adopt()
-	data, ok := c.pack.Block(c.master.signer.Head().Manifest)
-	if !ok {
-		return fmt.Errorf("collection %s: the manifest of release %d is not in %s: restore that file", c.record.Name, c.master.signer.Head().Release, c.dir)
-	}
-	man, err := content.DecodeManifest(data)
-	if err != nil {
-		return err
-	}
-	infos, err := content.LoadDirectory(man.Directory, c.pack)
-	if err != nil {
-		return fmt.Errorf("collection %s: %w", c.record.Name, err)
-	}
-	c.have.Switch(man.Release, uint32(len(infos)))
-	c.changed()
-	return nil
-}
-
-// announce makes a signed release known.
-func (n *Node) announce(ctx context.Context, c *collection) error {
-	if err := n.catchUp(ctx, c); err != nil {
-		return err
-	}
-	b, err := c.master.signer.Bundle()
-	if err != nil {
-		return err
-	}
-	raw, err := gossip.EncodeBundle(b)
-	if err != nil {
-		return err
-	}
-	return c.topic.Publish(ctx, gossip.KindAnnouncement, raw)
-}
-
 // checkHeads asks those who may know for the newest release and refuses to sign past one that this node does not have.
 func (n *Node) checkHeads(ctx context.Context, c *collection) error {
-	known := c.master.signer.Head()
-	if known.Release == 0 && !n.knowsOthers() {
-		return nil
-	}
-	if n.knowsOthers() {
+	others := n.knowsOthers()
+	if others {
 		n.meet(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+	if others || c.master.signer.Head().Release > 0 {
+		n.askHeads(ctx, c)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := c.contested(time.Now()); err != nil {
+		return err
+	}
+	return c.master.signer.Adopt(c.trust) // what another home with the same keys has confirmed since
+}
+
+// askHeads asks some peers at the same time, those that share the collection first, so that one that hangs does not keep the
+// others from being heard.
+func (n *Node) askHeads(ctx context.Context, c *collection) {
+	ctx, cancel := context.WithTimeout(ctx, askHeadsTimeout)
 	defer cancel()
-	for i, p := range n.connected() {
-		if i == askHeads {
-			break
-		}
-		if err := c.listener.PullFrom(ctx, p); err != nil {
-			n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
+	peers := c.topic.Peers()
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	for _, p := range n.connected() {
+		if !slices.Contains(peers, p) {
+			peers = append(peers, p)
 		}
 	}
-	return publish.CheckExtends(known, []gossip.Head{c.trust.Head()})
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	for _, p := range peers[:min(len(peers), askHeads)] {
+		asked.Go(func() {
+			if err := c.listener.PullFrom(ctx, p); err != nil {
+				n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
+			}
+		})
+	}
 }
 
 // knowsOthers reports whether this node was told of peers or remembers some.
@@ -285,59 +282,12 @@ func (n *Node) meet(ctx context.Context) {
 	for len(n.connected()) == 0 {
 		select {
 		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				return
+			}
 			n.log.Warn("none of the peers known from before answers: whether they have a newer release is not known")
 			return
 		case <-tick.C:
 		}
 	}
-}
-
-// heartbeat announces what was signed last at the start, and signs a new timestamp every hour.
-func (n *Node) heartbeat(ctx context.Context, c *collection) error {
-	if c.master.signer.Head().Release > 0 {
-		if err := n.announce(ctx, c); err != nil {
-			n.log.Warn("release not announced", "collection", c.id, "error", err)
-		}
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		h := c.master.signer.Head()
-		wait := gossip.Heartbeat
-		if h.Release > 0 {
-			wait = max(time.Until(h.Signed.Add(gossip.Heartbeat)), time.Minute)
-		}
-		timer.Reset(wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		if h = c.master.signer.Head(); h.Release == 0 || time.Since(h.Signed) < gossip.Heartbeat {
-			continue
-		}
-		if _, err := c.master.signer.Heartbeat(time.Now()); err != nil {
-			n.log.Error("no heartbeat was signed: mirrors will take the release for stale", "collection", c.id, "error", err)
-			continue
-		}
-		if err := n.announce(ctx, c); err != nil {
-			n.log.Warn("heartbeat not announced", "collection", c.id, "error", err)
-		}
-	}
-}
-
-// noteBad hears of a published file that no longer has the published bytes.
-func (m *master) noteBad(n *Node, c *collection, path string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.bad) < badShown {
-		m.bad = append(m.bad, path)
-	}
-	n.log.Warn("a published file has changed: its old content cannot be served any more; publish again", "file", path, "collection", c.record.Name)
-}
-
-func (m *master) forgetBad() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.bad = nil
 }

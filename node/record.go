@@ -10,6 +10,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/gossip"
 )
 
 // What is where in the home directory.
@@ -18,7 +19,10 @@ const (
 	keysDir        = "keys"            // one directory per published collection, named by its name
 	recordFile     = "collection.json" // in a collection's directory
 	peersFile      = "peers.json"
+	claimsDir      = "claims.tmp" // trust state of collections whose claims are being checked
 	recordVersion  = 1
+	// maxRecordBootstrap is how many addresses a collection's record keeps; the newest stay.
+	maxRecordBootstrap = 8
 )
 
 // ErrHomeBusy says that another node uses the home directory.
@@ -32,6 +36,14 @@ type record struct {
 	Source    string     `json:"source,omitempty"`    // the published directory; "" for a mirror
 	Lifetime  string     `json:"lifetime,omitempty"`  // of a published collection's timestamps, as time.Duration prints it; "" for the default
 	Bootstrap []string   `json:"bootstrap,omitempty"` // addresses that the collection was joined by
+
+	Publisher gossip.PeerID `json:"publisher,omitempty"` // the peer that proved that it publishes the collection: told of bad bytes, never banned
+}
+
+// broken is a collection on disk that could not be opened.
+type broken struct {
+	record record // zero if that was not readable
+	err    error
 }
 
 func (r record) dir(home string) string { return filepath.Join(home, collectionsDir, r.ID.String()) }
@@ -55,6 +67,9 @@ func (n *Node) readRecords() ([]record, error) {
 	}
 	var list []record
 	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
 		raw, err := os.ReadFile(filepath.Join(n.cfg.Home, collectionsDir, d.Name(), recordFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -67,11 +82,20 @@ func (n *Node) readRecords() ([]record, error) {
 			err = fmt.Errorf("version %d, collection %s: not written by this version of swarmnode for this directory", r.Version, r.ID)
 		}
 		if err != nil {
-			n.broken[d.Name()] = fmt.Errorf("read %s: %w", recordFile, err)
+			n.broken[d.Name()] = broken{err: fmt.Errorf("read %s: %w", filepath.Join(collectionsDir, d.Name(), recordFile), err)}
 			n.log.Error("a collection cannot be opened", "directory", d.Name(), "error", err)
 			continue
 		}
 		list = append(list, r)
 	}
 	return list, nil
+}
+
+// lockHome takes a home directory for this process until the file is closed or the process ends.
+func lockHome(home string) (*os.File, error) {
+	f, err := durable.Lock(filepath.Join(home, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("%w: %s", ErrHomeBusy, home)
+	}
+	return f, err
 }

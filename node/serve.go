@@ -3,15 +3,17 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"swarmnode/content"
 	"swarmnode/content/store"
 	"swarmnode/gossip"
+	"swarmnode/node/p2p"
 )
 
 // chunk reads a chunk for a peer.
-func (n *Node) chunk(_ context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
+func (n *Node) chunk(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
 	c := n.collection(id)
 	switch {
 	case c == nil:
@@ -19,7 +21,24 @@ func (n *Node) chunk(_ context.Context, id content.ID, ref content.Ref, buf []by
 	case c.follower != nil:
 		return c.follower.disk.Chunk(ref, buf)
 	}
-	return c.master.refs.Chunk(ref, buf)
+	if c.seeds(p2p.Asker(ctx)) && !c.master.seed.give(ref) {
+		return nil, store.ErrNotHere
+	}
+	data, err := c.master.refs.Chunk(ref, buf)
+	if err != nil {
+		c.master.seed.back(ref)
+	}
+	return data, err
+}
+
+// seeds reports whether what this peer asks for may be held back: it is a mirror, which passes on what it gets and hears what
+// others have, and there are enough of them. A client that only takes gets what it asks for.
+func (c *collection) seeds(asker gossip.PeerID) bool {
+	if !c.master.seed.active() {
+		return false
+	}
+	mirrors := c.topic.Peers()
+	return len(mirrors) >= seedAudience && slices.Contains(mirrors, asker)
 }
 
 // block reads a metadata block for a peer.
@@ -32,10 +51,20 @@ func (n *Node) block(id content.ID, d content.Digest) ([]byte, bool) {
 
 // holdings tells a peer what this node has.
 func (n *Node) holdings(ctx context.Context, id content.ID) (<-chan gossip.Holdings, error) {
-	if c := n.collection(id); c != nil {
-		return c.have.Watch(ctx), nil
+	c := n.collection(id)
+	if c == nil {
+		return nil, fmt.Errorf("collection %s: %w", id, store.ErrNotHere)
 	}
-	return nil, fmt.Errorf("collection %s: %w", id, store.ErrNotHere)
+	ctx, stop := context.WithCancel(ctx)
+	undo := context.AfterFunc(c.tasks.ctx, stop) // the peer asks again and hears of the collection as it was opened anew
+	context.AfterFunc(ctx, func() {
+		undo()
+		stop()
+	})
+	if c.master != nil {
+		return c.master.seed.watch(ctx, c.have.Watch(ctx)), nil
+	}
+	return c.have.Watch(ctx), nil
 }
 
 // file gives a trust file to a peer.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"sync"
 
 	"swarmnode/content"
@@ -10,24 +9,21 @@ import (
 
 // sink hands chunks to whoever takes them at the moment.
 type sink struct {
-	mu sync.Mutex // guards to
+	mu sync.RWMutex // guards to; held for reading while a chunk is handed on
 	to fetch.Sink
 }
 
-// errNobody says that a chunk came too late.
-var errNobody = errors.New("nobody wants the chunk any more")
-
-// Put hands a chunk on.
+// Put hands a chunk on. One that comes too late, after whoever wanted it has gone, is nobody's fault and dropped.
 func (s *sink) Put(ref content.Ref, data []byte) error {
-	s.mu.Lock()
-	to := s.to
-	s.mu.Unlock()
-	if to == nil {
-		return errNobody
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.to == nil {
+		return nil
 	}
-	return to.Put(ref, data)
+	return s.to.Put(ref, data)
 }
 
+// set changes who takes the chunks. When it returns, whoever took them before gets no more.
 func (s *sink) set(to fetch.Sink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

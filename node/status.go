@@ -1,12 +1,17 @@
 package node
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"swarmnode/content/store"
 	"swarmnode/gossip"
 	"swarmnode/node/control"
+	"swarmnode/node/publish"
 )
 
 // staleAfter is how many missed heartbeats are worth a warning (DESIGN section 5).
@@ -31,39 +36,60 @@ func (n *Node) Status() control.Status {
 		}
 		s.Bootstrap = append(s.Bootstrap, e)
 	}
-	var worries []string
+	var worries []concern
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
-		s.Collections = append(s.Collections, x)
-		if w := worry(x, len(s.Peers)); w != "" {
-			worries = append(worries, w)
-		}
+		s.Collections = append(s.Collections, x.Collection)
+		worries = append(worries, worry(x, len(s.Peers), now))
 	}
-	for dir, err := range n.brokenOnes() {
-		worries = append(worries, fmt.Sprintf("collection %s cannot be opened: %v", dir, err))
+	for dir, b := range n.brokenOnes() {
+		worries = append(worries, concern{broke, fmt.Sprintf("broken: collection %s cannot be opened: %v", cmp.Or(b.record.Name, dir), b.err)})
 	}
-	switch {
-	case len(worries) > 0:
-		s.Verdict = strings.Join(worries, "; ")
-	case len(s.Collections) == 0:
-		s.Verdict = "idle: no collection is mirrored or published"
-	default:
-		s.Verdict, s.Fine = "fine", true
+	s.Verdict, s.Fine = verdict(worries)
+	if s.Fine && len(s.Collections) == 0 {
+		s.Verdict, s.Fine = "idle: no collection is mirrored or published", false
 	}
 	return s
 }
 
-func (n *Node) collectionStatus(c *collection, now time.Time) control.Collection {
+// verdict is all there is to worry about in one line, the worst first.
+func verdict(worries []concern) (line string, fine bool) {
+	worries = slices.DeleteFunc(worries, func(c concern) bool { return c.text == "" })
+	slices.SortFunc(worries, func(a, b concern) int { return cmp.Or(cmp.Compare(a.weight, b.weight), cmp.Compare(a.text, b.text)) })
+	var texts []string
+	for _, c := range slices.Compact(worries) {
+		texts = append(texts, c.text)
+	}
+	if len(texts) == 0 {
+		return "fine", true
+	}
+	return strings.Join(texts, "; "), false
+}
+
+// standing is the status of a collection, with what only the verdict needs.
+type standing struct {
+	control.Collection
+	signed time.Time // when the newest head was signed
+	short  bool      // Trouble is that there is no room
+}
+
+func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 	head := c.listener.Head()
-	x := control.Collection{ID: c.id, Name: c.name()}
+	x := standing{Collection: control.Collection{ID: c.id, Name: c.name()}, signed: head.Signed}
 	x.Head, x.Expires = head.Release, head.Expires
 	if c.master != nil {
-		n.masterStatus(c, head, &x)
+		n.masterStatus(c, &x)
 	} else {
 		n.followerStatus(c, head, &x)
 	}
+	c.mu.Lock()
+	if c.failed != nil {
+		x.Trouble = fmt.Sprintf("a part of it has stopped, start the node again: %v", c.failed)
+	}
+	c.mu.Unlock()
 	heard := c.listener.Heard(now, x.Release)
-	x.FreshAsOf, x.Alarm = heard.FreshAsOf, heard.Alarm
+	x.FreshAsOf = heard.FreshAsOf
+	x.Alarm = cmp.Or(heard.Alarm, x.Alarm)
 	if x.Release > 0 && c.master == nil {
 		x.Lag = heard.Lag
 	}
@@ -75,77 +101,115 @@ func (n *Node) collectionStatus(c *collection, now time.Time) control.Collection
 	return x
 }
 
-func (n *Node) masterStatus(c *collection, head gossip.Head, x *control.Collection) {
-	c.mu.Lock()
-	x.Source = c.record.Source
-	c.mu.Unlock()
+func (n *Node) masterStatus(c *collection, x *standing) {
+	m, head := c.master, c.master.signer.Head() // not what the listener has: that may be signed elsewhere
+	x.Source = c.remembered().Source
 	x.Published, x.Phase, x.Release, x.Files = true, "published", head.Release, head.Files
-	x.Bytes, x.BytesHere, x.Complete = int64(head.Bytes), int64(head.Bytes), true
-	c.master.mu.Lock()
-	defer c.master.mu.Unlock()
-	if bad := c.master.bad; len(bad) > 0 {
-		x.Complete = false
-		x.Trouble = fmt.Sprintf("%q changed since it was published: publish again", bad[0])
-		if len(bad) > 1 {
-			x.Trouble = fmt.Sprintf("%q and %d others changed since they were published: publish again", bad[0], len(bad)-1)
-		}
+	x.Bytes, x.BytesHere, x.Complete = int64(head.Bytes), int64(head.Bytes), head.Release > 0
+	if head.Release == 0 {
+		x.Phase = "not published yet"
 	}
+	if err := publish.CheckExtends(head, []gossip.Head{c.trust.Head()}); err != nil {
+		x.Alarm = err.Error()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch bad := m.bad; {
+	case len(bad) == 1:
+		x.Trouble = fmt.Sprintf("%q changed since it was published: publish again", bad[0].path)
+	case len(bad) > 1:
+		x.Trouble = fmt.Sprintf("%q and %d others changed since they were published: publish again", bad[0].path, len(bad)-1)
+	case m.silent != nil && x.Alarm == "":
+		x.Trouble = fmt.Sprintf("no heartbeat could be signed: %v", m.silent)
+	}
+	x.Complete = x.Complete && len(m.bad) == 0
 }
 
-func (n *Node) followerStatus(c *collection, head gossip.Head, x *control.Collection) {
+func (n *Node) followerStatus(c *collection, head gossip.Head, x *standing) {
 	p, f := c.follower.mirror.Progress(), c.follower.fetch.Progress()
+	if name := cmp.Or(p.ServedAs, head.Name); name != "" {
+		x.Name = name // the record follows a moment later
+	}
 	x.Phase, x.Release, x.Files = p.Phase, p.Served, p.ServedSum.Files
 	x.Segments, x.SegmentsComplete, x.Bytes, x.BytesHere = p.Segments, p.Complete, p.Bytes, p.Here
 	x.Complete = p.Served > 0 && p.Served == head.Release
-	x.BytesOnDisk, x.BytesBudget = c.follower.disk.Used()+c.pack.Bytes(), n.cfg.Disk
+	x.BytesOnDisk, x.BytesBudget = c.used(), n.cfg.Disk
 	x.MetadataBytes = c.follower.metadata.Load()
 	x.ReceivedBytes, x.WastedBytes = f.Received+f.Wasted+x.MetadataBytes, f.Wasted
 	x.BytesInFlight, x.Unobtainable, x.Holders = f.InFlight, f.Unobtainable, f.Holders
 	x.AnnouncedToComplete = p.Took.Seconds()
-	if p.Trouble != nil {
-		x.Trouble = p.Trouble.Error()
-	} else if f.Trouble != nil {
-		x.Trouble = f.Trouble.Error()
+	trouble := p.Trouble
+	if trouble == nil {
+		trouble = f.Trouble
+	}
+	if trouble != nil {
+		var budget *store.BudgetError
+		x.Trouble, x.short = trouble.Error(), errors.As(trouble, &budget) || errors.Is(trouble, store.ErrDiskFull)
 	}
 }
 
-// worry is what an operator has to know of a collection, or "".
-func worry(x control.Collection, peers int) string {
-	name := x.Name
-	if name == "" {
-		name = x.ID.String()
-	}
-	now := time.Now()
+// concern is something to worry about.
+type concern struct {
+	weight weight
+	text   string // "" for nothing
+}
+
+// weight orders concerns, the worst first.
+type weight int
+
+const (
+	alarmed weight = iota
+	broke
+	crowded
+	troubled
+	expired
+	lonely
+	behind
+	stale
+	waiting
+)
+
+// worry is what an operator has to know of a collection.
+func worry(x standing, peers int, now time.Time) concern {
+	name := cmp.Or(x.Name, x.ID.String())
+	tell := func(w weight, format string, args ...any) concern { return concern{w, fmt.Sprintf(format, args...)} }
+	gone := !x.Expires.IsZero() && now.After(x.Expires)
 	switch {
+	case x.Alarm != "" && x.Published:
+		return tell(alarmed, "alarm: the keys of %s are used elsewhere too: %s", name, x.Alarm)
 	case x.Alarm != "":
-		return fmt.Sprintf("alarm: the publisher of %s signed things that contradict each other (%s)", name, x.Alarm)
+		return tell(alarmed, "alarm: the publisher of %s signed things that contradict each other (%s)", name, x.Alarm)
+	case x.short:
+		return tell(crowded, "short of disk: %s: %s", name, x.Trouble)
 	case x.Trouble != "":
-		return fmt.Sprintf("%s: %s", name, x.Trouble)
+		return tell(troubled, "%s: %s", name, x.Trouble)
 	case x.Published && x.Release == 0:
-		return fmt.Sprintf("%s: nothing has been published yet", name)
+		return tell(waiting, "%s: nothing has been published yet", name)
+	case x.Published && gone:
+		return tell(expired, "expired: release %d of %s was last confirmed on %s: leave this node running", x.Release, name, x.signed.UTC().Format(time.RFC3339))
 	case x.Published:
-		return ""
+		return concern{}
 	case peers == 0 && !x.Complete:
-		return fmt.Sprintf("alone: no other node is connected, %s is not complete", name)
+		return tell(lonely, "alone: no other node is connected, %s is not complete", name)
 	case x.Head == 0:
-		return fmt.Sprintf("waiting: nobody reached so far has %s", name)
-	case !x.Expires.IsZero() && now.After(x.Expires):
-		return fmt.Sprintf("expired: the publisher of %s has not confirmed release %d since %s", name, x.Release, x.FreshAsOf.Format(time.RFC3339))
+		return tell(waiting, "waiting: nobody reached so far has %s", name)
+	case gone:
+		return tell(expired, "expired: the publisher of %s has not confirmed release %d since %s", name, x.Head, x.signed.UTC().Format(time.RFC3339))
 	case !x.Complete && x.Unobtainable > 0 && x.BytesInFlight == 0:
-		return fmt.Sprintf("behind: no connected node has %d segments of %s release %d", x.Unobtainable, name, x.Head)
+		return tell(behind, "behind: no connected node has %d segments of %s release %d", x.Unobtainable, name, x.Head)
 	case !x.Complete:
-		return fmt.Sprintf("behind: fetching %s release %d (%s)", name, x.Head, percent(x.BytesHere, x.Bytes))
+		return tell(behind, "behind: fetching %s release %d (%s)", name, x.Head, percent(x.BytesHere, x.Bytes))
 	case peers == 0:
-		return "alone: no other node is connected"
+		return tell(lonely, "alone: no other node is connected")
 	case x.Lag >= staleAfter:
-		return fmt.Sprintf("stale: the publisher of %s has not been heard since %s (%d heartbeats missed)", name, x.FreshAsOf.Format(time.RFC3339), x.Lag)
+		return tell(stale, "stale: the publisher of %s has not been heard since %s (%d heartbeats missed)", name, x.FreshAsOf.UTC().Format(time.RFC3339), x.Lag)
 	}
-	return ""
+	return concern{}
 }
 
 func percent(here, all int64) string {
 	if all <= 0 {
 		return "0 %"
 	}
-	return fmt.Sprintf("%d %%", min(100*here/all, 100))
+	return fmt.Sprintf("%d %%", max(0, min(int64(float64(here)/float64(all)*100), 100)))
 }

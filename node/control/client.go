@@ -25,9 +25,14 @@ type Client struct {
 // NewClient makes a client; it connects when it is used.
 func NewClient(home string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", SocketPath(home))
+		path := SocketPath(home)
+		if err := checkDir(home, path); err != nil {
+			return nil, err
+		}
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}
-	return &Client{home: home, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	// A connection for each request: a client is made for one or two, and nobody closes it.
+	return &Client{home: home, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
 // Status asks how the node is. The error is ErrNoNode if none runs.
@@ -59,6 +64,9 @@ func (c *Client) Publish(ctx context.Context, req PublishRequest, progress func(
 	for {
 		var r record
 		if err := dec.Decode(&r); err != nil {
+			if ctx.Err() != nil {
+				return PublishResult{}, context.Cause(ctx)
+			}
 			return PublishResult{}, fmt.Errorf("the node stopped before it had published; run publish again: %w", err)
 		}
 		switch {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -139,13 +140,34 @@ type PublishResult struct {
 }
 
 // SocketPath is where the socket of the node with this home is. Socket paths have a limit of about 100 bytes; for a
-// longer home it is in the directory for temporary files.
+// longer home it is in a directory of this user's in the directory for temporary files.
 func SocketPath(home string) string {
 	const limit = 100
-	path := filepath.Join(home, "control.sock")
+	if abs, err := filepath.Abs(home); err == nil {
+		home = abs // however it is spelled
+	}
+	path := filepath.Join(home, socketName)
 	if len(path) <= limit {
 		return path
 	}
 	sum := sha256.Sum256([]byte(home))
-	return filepath.Join(os.TempDir(), "swarmnode-"+hex.EncodeToString(sum[:8])+".sock")
+	return filepath.Join(os.TempDir(), "swarmnode-"+hex.EncodeToString(sum[:8]), socketName)
+}
+
+const socketName = "control.sock"
+
+// checkDir refuses a directory in which somebody else could have put the socket. Home directories are the user's business.
+func checkDir(home, path string) error {
+	dir := filepath.Dir(path)
+	if abs, err := filepath.Abs(home); err != nil || abs == dir {
+		return err
+	}
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !st.IsDir() || st.Mode().Perm()&0o077 != 0 || !ownedByMe(st) {
+		return fmt.Errorf("%s does not belong to this user alone: remove it, or use a home directory with a shorter path", dir)
+	}
+	return nil
 }

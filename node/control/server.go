@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -20,6 +21,8 @@ const (
 	progressEvery = 100 * time.Millisecond
 	// stopTimeout is how long running requests get when the node stops.
 	stopTimeout = 3 * time.Second
+	// sendTimeout is how long a client may take to read a record; one that is stopped must not hold up the publish.
+	sendTimeout = 10 * time.Second
 )
 
 // record is a line of the answer to a publish. The last line has a result or an error: an answer without is cut.
@@ -29,20 +32,45 @@ type record struct {
 	Error    string           `json:"error,omitempty"`
 }
 
-// Serve answers on the socket of the home directory until ctx ends. Only the user who runs the node can connect.
-func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
+// listen makes the socket. It appears under its name only when nobody else can connect to it.
+func listen(home string) (net.Listener, string, error) {
 	path := SocketPath(home)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // left by a node that was killed; the home is locked
-		return fmt.Errorf("control socket: %w", err)
+	if filepath.Dir(path) != filepath.Clean(home) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, "", err
+		}
 	}
-	l, err := net.Listen("unix", path)
+	if err := checkDir(home, path); err != nil {
+		return nil, "", err
+	}
+	private, err := os.MkdirTemp(filepath.Dir(path), "c")
+	if err != nil {
+		return nil, "", err
+	}
+	defer os.RemoveAll(private)
+	first := filepath.Join(private, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: first, Net: "unix"})
+	if err != nil {
+		return nil, "", err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(first, 0o600); err != nil {
+		return nil, "", errors.Join(err, l.Close())
+	}
+	if err := os.Rename(first, path); err != nil { // over what a node that was killed left; the home is locked
+		return nil, "", errors.Join(err, l.Close())
+	}
+	return l, path, nil
+}
+
+// Serve answers on the socket of the home directory until ctx ends; then all requests have ended. Only the user who runs the
+// node can connect.
+func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
+	l, path, err := listen(home)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return fmt.Errorf("control socket: %w", err)
-	}
+	defer os.Remove(path)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -51,12 +79,17 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		}
 	})
 	mux.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n) })
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+	g := &gate{}
+	srv := &http.Server{
+		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	select {
 	case err = <-done:
+		srv.Close()
 	case <-ctx.Done():
 		sctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
@@ -66,8 +99,38 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		<-done
 		err = context.Cause(ctx)
 	}
-	os.Remove(path)
+	g.close() // the node must not close what they use
 	return err
+}
+
+// gate counts requests, which a http.Server does not wait for when it is closed.
+type gate struct {
+	mu       sync.Mutex // guards closed and the beginning of requests
+	closed   bool
+	requests sync.WaitGroup
+}
+
+func (g *gate) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		if g.closed {
+			g.mu.Unlock()
+			http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
+			return
+		}
+		g.requests.Add(1)
+		g.mu.Unlock()
+		defer g.requests.Done()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// close lets no more in and waits for those that are.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.requests.Wait()
 }
 
 func servePublish(w http.ResponseWriter, r *http.Request, n Node) {
@@ -79,18 +142,19 @@ func servePublish(w http.ResponseWriter, r *http.Request, n Node) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	var mu sync.Mutex // guards the answer and last
+	var mu sync.Mutex // guards the answer and what follows
 	var last time.Time
+	over := false // the last record was sent, or nobody reads
 	send := func(rec record) {
 		mu.Lock()
 		defer mu.Unlock()
-		if rec.Progress != nil && time.Since(last) < progressEvery {
+		if over || rec.Progress != nil && time.Since(last) < progressEvery {
 			return
 		}
 		last = time.Now()
-		if json.NewEncoder(w).Encode(rec) == nil {
-			http.NewResponseController(w).Flush() //nolint:errcheck // a client that is gone ends r.Context
-		}
+		to := http.NewResponseController(w)
+		err := errors.Join(to.SetWriteDeadline(last.Add(sendTimeout)), json.NewEncoder(w).Encode(rec), to.Flush())
+		over = err != nil || rec.Progress == nil
 	}
 	res, err := n.Publish(r.Context(), req, func(p PublishProgress) { send(record{Progress: &p}) })
 	if err != nil {

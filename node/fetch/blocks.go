@@ -20,6 +20,8 @@ const (
 	blockShare = 256
 	// blockPause is the wait before peers that did not have a block are asked for it again.
 	blockPause = 2 * time.Second
+	// maxFails is how many broken answers in a row are told apart when peers are put in order.
+	maxFails = 4
 )
 
 // Blocks fetches metadata blocks and calls each once for every one, from one goroutine at a time. It asks peer after peer
@@ -34,43 +36,51 @@ func (f *Fetcher) Blocks(ctx context.Context, digests []content.Digest, each fun
 		}
 	}
 	b := &blockFetch{f: f, want: want, each: each}
+	fruitless := 0 // rounds in a row that brought nothing
+	var peers []gossip.PeerID
+	var news <-chan struct{}
 	for shift := 0; len(left) > 0; shift++ {
-		peers, news := f.blockPeers()
+		peers, news = f.blockPeers(peers)
 		before := len(left)
 		b.round(ctx, left, peers, shift)
 		if err := cmp.Or(b.err, context.Cause(ctx)); err != nil {
 			return fmt.Errorf("fetch %d metadata blocks: %w", len(left), err)
 		}
 		left = slices.DeleteFunc(left, func(d content.Digest) bool { return !want[d] })
-		if len(left) < before || len(left) > 0 && shift%max(len(peers), 1) != 0 && len(peers) > 0 {
+		if fruitless++; len(left) < before {
+			fruitless = 0
+		}
+		if fruitless < len(peers) || len(left) == 0 {
 			continue
 		}
-		if len(left) > 0 {
-			select {
-			case <-ctx.Done():
-			case <-news:
-			case <-time.After(blockPause):
-			}
+		fruitless = 0 // everybody was asked for everything
+		select {
+		case <-ctx.Done():
+		case <-news:
+		case <-time.After(blockPause):
 		}
 	}
 	return nil
 }
 
-// blockPeers lists the peers to ask, those that serve the collection first and of these the nearest, and a channel that is
-// closed when there may be more.
-func (f *Fetcher) blockPeers() ([]gossip.PeerID, <-chan struct{}) {
+// blockPeers lists the peers that serve the collection: first those of before, which keep their order so that nobody is passed
+// over, then the others: those whose last answer was good first, of these those with the newest release, of these the nearest.
+// The channel is closed when there is one more or one has a newer release.
+func (f *Fetcher) blockPeers(before []gossip.PeerID) ([]gossip.PeerID, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var ids []gossip.PeerID
 	for id, p := range f.peers {
-		if p.tells {
+		if p.tells && !slices.Contains(before, id) {
 			ids = append(ids, id)
 		}
 	}
 	slices.SortFunc(ids, func(a, b gossip.PeerID) int {
-		return cmp.Or(cmp.Compare(f.peers[a].rtt, f.peers[b].rtt), cmp.Compare(a, b))
+		x, y := f.peers[a], f.peers[b]
+		return cmp.Or(cmp.Compare(x.fails, y.fails), cmp.Compare(y.release, x.release), cmp.Compare(x.rtt, y.rtt), cmp.Compare(a, b))
 	})
-	return ids, f.news
+	before = slices.DeleteFunc(before, func(id gossip.PeerID) bool { return f.peers[id] == nil || !f.peers[id].tells })
+	return append(before, ids...), f.news
 }
 
 // blockFetch is one call of Blocks.
@@ -93,10 +103,10 @@ func (b *blockFetch) round(ctx context.Context, left []content.Digest, peers []g
 	defer tasks.Wait()
 	lanes := min(blockPeers, len(peers), (len(left)+blockShare-1)/blockShare)
 	for lane := range lanes {
-		from := peers[(lane+shift)%len(peers)]
+		from, other := peers[(lane+shift)%len(peers)], peers[(lane+shift+1)%len(peers)]
 		tasks.Go(func() {
 			for i := lane * blockShare; i < len(left); i += lanes * blockShare {
-				if !b.ask(ctx, from, left[i:min(i+blockShare, len(left))]) {
+				if !b.hedged(ctx, from, other, left[i:min(i+blockShare, len(left))]) {
 					return
 				}
 			}
@@ -104,22 +114,42 @@ func (b *blockFetch) round(ctx context.Context, left []content.Digest, peers []g
 	}
 }
 
-// ask asks one peer and reports whether to go on with it.
-func (b *blockFetch) ask(ctx context.Context, from gossip.PeerID, digests []content.Digest) bool {
+// ask asks one peer and reports whether to go on with it. began is called when its answer begins.
+func (b *blockFetch) ask(ctx context.Context, from gossip.PeerID, digests []content.Digest, began func()) bool {
 	err := b.f.cfg.Network.Blocks(ctx, from, b.f.cfg.ID, digests, func(d content.Digest, data []byte) error {
+		began()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.err != nil || !b.want[d] {
 			return b.err
 		}
 		b.want[d] = false
+		b.f.receivedBlock(len(data))
 		b.f.cfg.Metadata(d, len(data))
 		b.err = b.each(d, data)
 		return b.err
 	})
 	var failure *Failure
+	good := err == nil || errors.As(err, &failure) && failure.Reason.Kind == 0
 	if err != nil {
 		b.f.cfg.Log.Debug("metadata blocks did not all come", "peer", from, "asked", len(digests), "error", err)
 	}
-	return err == nil || errors.As(err, &failure) && failure.Reason.Kind == 0
+	if good || ctx.Err() == nil {
+		b.f.answered(from, good)
+	}
+	return good
+}
+
+// answered notes how a peer answered a request for metadata blocks.
+func (f *Fetcher) answered(from gossip.PeerID, good bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.peers[from]
+	switch {
+	case p == nil:
+	case good:
+		p.fails = 0
+	default:
+		p.fails = min(p.fails+1, maxFails)
+	}
 }

@@ -22,7 +22,8 @@ type Network interface {
 	// Blocks asks for metadata blocks and calls each for those that come; their hash has been checked.
 	Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,
 		each func(d content.Digest, data []byte) error) error
-	// WatchHoldings tells what the peer has, until ctx ends or the peer is lost.
+	// WatchHoldings tells what the peer has, until ctx ends or the peer is lost. It reads no further while each has not
+	// returned.
 	WatchHoldings(ctx context.Context, from gossip.PeerID, id content.ID, each func(gossip.Holdings) error) error
 }
 
@@ -42,7 +43,7 @@ type Sink interface {
 	Put(ref content.Ref, data []byte) error
 }
 
-// Config is what a Fetcher works with. All fields but Transfer, Banned, Stored and Log are required.
+// Config is what a Fetcher works with. All fields but Transfer, Room, Banned, Stored and Log are required.
 type Config struct {
 	ID       content.ID
 	Network  Network
@@ -50,6 +51,7 @@ type Config struct {
 	Wrong    func(err error) bool // whether an error of Sink.Put says that the bytes were wrong
 	Rand     *rand.Rand           // the Fetcher owns it
 	Transfer policy.TransferConfig
+	Room     *Room                         // that all Fetchers of the node share; nil: one of its own
 	Banned   func(gossip.PeerID)           // a peer sent wrong bytes too often; may be nil
 	Stored   func(ref content.Ref, n int)  // a chunk arrived and is stored, with its bytes; may be nil
 	Log      *slog.Logger                  // default: discard
@@ -64,14 +66,28 @@ type Fetcher struct {
 
 	mu       sync.Mutex // guards all below
 	transfer *policy.Transfer
-	tables   map[uint32]*content.Table // of the segments wanted
+	hedge    policy.Hedge       // of requests for a few metadata blocks
+	wants    map[uint32]*wanted // what transfer wants, with the tables
 	requests map[policy.RequestID]context.CancelFunc
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
 	step     policy.Step   // the last one, for Progress
-	trouble  error         // of the sink; nil when the last Put was good
 	running  context.Context
+	storing
+}
+
+// storing is whether this node can store what comes.
+type storing struct {
+	trouble error         // of the sink; nil when the last Put was good or nothing is wanted
+	pause   time.Duration // of the asking, doubled while the trouble lasts
+	resume  time.Time     // nobody is asked before; zero when there is no trouble
+}
+
+// wanted is what is wanted of one segment.
+type wanted struct {
+	table *content.Table
+	need  content.Bitmap // canonical, never empty
 }
 
 // peer is a connected peer as the Fetcher sees it.
@@ -79,6 +95,9 @@ type peer struct {
 	rtt   time.Duration
 	stop  context.CancelFunc // ends the watch of its holdings
 	tells bool               // it serves the collection: its holdings came
+	fails int                // requests for metadata blocks in a row that broke
+
+	release uint64 // the newest that it said it serves
 }
 
 // New makes a Fetcher that wants nothing and knows nobody.
@@ -95,11 +114,14 @@ func New(cfg Config) *Fetcher {
 	if cfg.Banned == nil {
 		cfg.Banned = func(gossip.PeerID) {}
 	}
+	if cfg.Room == nil {
+		cfg.Room = NewRoom(cfg.Transfer.InFlight)
+	}
 	idle := make(chan struct{})
 	close(idle)
 	return &Fetcher{
 		cfg: cfg, kick: make(chan struct{}, 1), transfer: policy.NewTransfer(cfg.Transfer, cfg.Rand),
-		tables: map[uint32]*content.Table{}, requests: map[policy.RequestID]context.CancelFunc{},
+		wants: map[uint32]*wanted{}, requests: map[policy.RequestID]context.CancelFunc{},
 		peers: map[gossip.PeerID]*peer{}, news: make(chan struct{}), idle: idle,
 	}
 }
@@ -109,11 +131,16 @@ func New(cfg Config) *Fetcher {
 func (f *Fetcher) Want(segment uint32, t *content.Table, need content.Bitmap) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if need.Count() == 0 {
-		f.transfer.Drop(segment)
-		delete(f.tables, segment)
-	} else {
-		f.tables[segment] = t
+	need = need.Clone().Trim()
+	if w := f.wants[segment]; w != nil {
+		w.need.AndNot(need)
+		if len(w.need) > 0 { // the transfer only knows how to want more
+			f.transfer.Drop(segment)
+		}
+		delete(f.wants, segment)
+	}
+	if len(need) > 0 {
+		f.wants[segment] = &wanted{table: t, need: need}
 		f.transfer.Want(segment, func(i uint32) uint32 { return t.Chunk(i).Size }, need)
 	}
 	f.settle()
@@ -131,6 +158,7 @@ func (f *Fetcher) settle() {
 	default:
 		if done {
 			close(f.idle)
+			f.storing = storing{} // nothing is left to store
 		}
 	}
 }

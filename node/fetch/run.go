@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -11,18 +12,24 @@ import (
 )
 
 const (
-	// storePause is how long a peer is left alone after this node could not store what it sent.
-	storePause = 5 * time.Second
+	// storePause and maxStorePause are the pauses before anybody is asked again after this node could not store what came.
+	storePause    = 5 * time.Second
+	maxStorePause = 30 * time.Second
+	// minBusy is how long a peer is left alone that was busy before it sent anything, even if it says less.
+	minBusy = 250 * time.Millisecond
 	// firstWatch and maxWatch are the pauses before the holdings of a connected peer are asked for again.
 	firstWatch = time.Second
 	maxWatch   = time.Minute
+	// tellCost and tellBurst limit the messages about holdings of one peer: one each tellCost, and so many more at a time as
+	// make up tellBurst. An honest peer sends one each 100 ms, and at first what a node has in parts.
+	tellCost  = 50 * time.Millisecond
+	tellBurst = 10 * time.Second
 )
 
 // Run drives the transfer until ctx ends; all requests have ended when it returns. It is called once.
 func (f *Fetcher) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
-	defer f.tasks.Wait()
-	defer stop()
+	defer f.end(stop)
 	f.begin(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -45,6 +52,15 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	}
 }
 
+// end stops all that Run began and waits for it. The lock lets nobody begin more meanwhile.
+func (f *Fetcher) end(stop context.CancelFunc) {
+	f.mu.Lock()
+	stop()
+	f.mu.Unlock()
+	f.tasks.Wait()
+	f.cfg.Room.leave(f)
+}
+
 // begin starts the watches of peers that connected before Run.
 func (f *Fetcher) begin(ctx context.Context) {
 	f.mu.Lock()
@@ -59,14 +75,24 @@ func (f *Fetcher) begin(ctx context.Context) {
 func (f *Fetcher) next(ctx context.Context) policy.Step {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	step := f.transfer.Next(time.Now())
+	now := time.Now()
+	if now.Before(f.resume) {
+		return policy.Step{Wake: f.resume}
+	}
+	step := f.cfg.Room.step(f, func(limit uint64) policy.Step {
+		f.transfer.Limit(limit)
+		return f.transfer.Next(now)
+	})
+	for _, id := range step.Banned {
+		f.forget(id)
+	}
 	for _, id := range step.Cancel {
 		if cancel, ok := f.requests[id]; ok {
 			cancel()
 		}
 	}
 	for _, r := range step.Ask {
-		table := f.tables[r.Run.Segment]
+		table := f.wants[r.Run.Segment].table
 		rctx, cancel := context.WithCancel(ctx)
 		f.requests[r.ID] = cancel
 		f.tasks.Go(func() { f.ask(rctx, r, table) })
@@ -80,7 +106,7 @@ type errStore struct{ error }
 
 // ask makes one request and reports how it went.
 func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
-	wrong := policy.Reason{}
+	wrong, came := policy.Reason{}, 0
 	err := f.cfg.Network.Chunks(ctx, r.Peer, f.cfg.ID, r.Run, func(i uint32) uint32 { return t.Chunk(i).Size },
 		func(ref content.Ref, data []byte) error {
 			if err := f.cfg.Sink.Put(ref, data); err != nil {
@@ -90,6 +116,7 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 				}
 				return errStore{err}
 			}
+			came++
 			f.cfg.Stored(ref, len(data))
 			f.got(r.ID, ref, len(data))
 			return nil
@@ -108,21 +135,10 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 		f.cfg.Log.Warn("peer sent wrong bytes", "peer", r.Peer, "segment", wrong.Ref.Segment, "chunk", wrong.Ref.Index)
 		f.transfer.Failed(now, r.ID, wrong)
 	case errors.As(err, &store):
-		if f.trouble == nil {
-			f.cfg.Log.Warn("cannot store what arrives", "error", store.error, "collection", f.cfg.ID)
-		}
-		f.trouble = store.error
+		f.cannotStore(now, store.error)
 		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy, RetryAfter: storePause})
 	case errors.As(err, &failure):
-		for _, ref := range failure.NotHere {
-			f.transfer.NotHere(now, r.ID, ref)
-		}
-		if failure.Reason.Kind == 0 {
-			f.transfer.Finished(now, r.ID)
-		} else {
-			f.transfer.Failed(now, r.ID, failure.Reason)
-		}
-		f.cfg.Log.Debug("request ended early", "peer", r.Peer, "run", r.Run, "error", err)
+		f.failed(now, r, failure, came)
 	default:
 		f.cfg.Log.Debug("request broke", "peer", r.Peer, "run", r.Run, "error", err)
 		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Broken})
@@ -131,12 +147,47 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 	f.wake()
 }
 
+// failed reports a request that the peer did not answer in full; so many chunks came before. The caller holds mu.
+func (f *Fetcher) failed(now time.Time, r policy.Request, failure *Failure, came int) {
+	f.cfg.Log.Debug("request ended early", "peer", r.Peer, "run", r.Run, "error", failure.Err)
+	for _, ref := range failure.NotHere {
+		f.transfer.NotHere(now, r.ID, ref)
+	}
+	why := failure.Reason
+	if why.Kind == 0 {
+		f.transfer.Finished(now, r.ID)
+		return
+	}
+	if why.Kind == policy.Busy && came == 0 {
+		why.RetryAfter = max(why.RetryAfter, minBusy)
+	}
+	f.transfer.Failed(now, r.ID, why)
+}
+
+// cannotStore stops the asking for a while: what came would be thrown away. The caller holds mu.
+func (f *Fetcher) cannotStore(now time.Time, err error) {
+	if f.trouble == nil {
+		f.cfg.Log.Warn("cannot store what arrives", "error", err, "collection", f.cfg.ID)
+	}
+	f.trouble = err
+	if !now.Before(f.resume) { // else a request that was on its way when the trouble was noticed
+		f.pause = min(max(2*f.pause, storePause), maxStorePause)
+		f.resume = now.Add(f.pause)
+	}
+}
+
 // got tells the transfer of a stored chunk.
 func (f *Fetcher) got(id policy.RequestID, ref content.Ref, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.trouble = nil
+	f.storing = storing{}
+	f.hedge.Received(uint64(n))
 	f.transfer.Got(time.Now(), id, ref, uint32(n))
+	if w := f.wants[ref.Segment]; w != nil {
+		if w.need.Clear(ref.Index); len(w.need) == 0 {
+			delete(f.wants, ref.Segment)
+		}
+	}
 	f.settle()
 	f.wake()
 }
@@ -146,6 +197,9 @@ func (f *Fetcher) got(id policy.RequestID, ref content.Ref, n int) {
 func (f *Fetcher) Connected(id gossip.PeerID, rtt time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if slices.Contains(f.transfer.Banned(time.Now()), id) {
+		return
+	}
 	p := f.peers[id]
 	if p == nil {
 		p = &peer{}
@@ -156,7 +210,6 @@ func (f *Fetcher) Connected(id gossip.PeerID, rtt time.Duration) {
 	}
 	p.rtt = rtt
 	f.transfer.Found(time.Now(), id, rtt)
-	f.told()
 	f.wake()
 }
 
@@ -164,14 +217,19 @@ func (f *Fetcher) Connected(id gossip.PeerID, rtt time.Duration) {
 func (f *Fetcher) Disconnected(id gossip.PeerID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.forget(id)
+	f.transfer.Gone(time.Now(), id)
+	f.wake()
+}
+
+// forget ends the watch of a peer. The caller holds mu.
+func (f *Fetcher) forget(id gossip.PeerID) {
 	if p := f.peers[id]; p != nil {
 		if p.stop != nil {
 			p.stop()
 		}
 		delete(f.peers, id)
 	}
-	f.transfer.Gone(time.Now(), id)
-	f.wake()
 }
 
 // told wakes those who wait for a peer. The caller holds mu.
@@ -195,30 +253,55 @@ func (f *Fetcher) startWatch(id gossip.PeerID, p *peer) {
 
 func (f *Fetcher) watch(ctx context.Context, id gossip.PeerID, p *peer) {
 	pause := firstWatch
+	var paid time.Time // until when the messages that came are paid for
 	for ctx.Err() == nil {
 		err := f.cfg.Network.WatchHoldings(ctx, id, f.cfg.ID, func(h gossip.Holdings) error {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.peers[id] != p {
-				return context.Canceled
+			now := time.Now()
+			paid = paid.Add(tellCost)
+			if least := now.Add(-tellBurst); paid.Before(least) {
+				paid = least
 			}
+			wait(ctx, paid.Sub(now))
 			pause = firstWatch
-			f.transfer.Holds(time.Now(), id, h)
-			if !p.tells {
-				p.tells = true
-				f.told()
-			}
-			f.wake()
-			return nil
+			return f.holds(ctx, id, p, h)
 		})
 		f.cfg.Log.Debug("holdings of a peer ended", "peer", id, "collection", f.cfg.ID, "error", err)
 		f.mu.Lock()
 		p.tells = false
 		f.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		wait(ctx, pause)
 		pause = min(2*pause, maxWatch)
+	}
+}
+
+// holds takes in what a peer says it has.
+func (f *Fetcher) holds(ctx context.Context, id gossip.PeerID, p *peer, h gossip.Holdings) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.peers[id] != p {
+		return context.Canceled
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.transfer.Holds(time.Now(), id, h)
+	if newer := h.Release > p.release; newer || !p.tells {
+		p.tells, p.release = true, max(p.release, h.Release)
+		f.told()
+	}
+	f.wake()
+	return nil
+}
+
+// wait waits for d or the end of ctx.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }

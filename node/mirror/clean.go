@@ -15,12 +15,10 @@ const compactAt = 0.5
 // Clean forgets releases that were replaced longer ago than the grace time and frees what only they used: chunks dead in the
 // served release and in all that are kept, retired segments, metadata blocks that nothing names.
 func (m *Mirror) Clean(now time.Time) error {
-	if !m.work.TryLock() {
-		return nil // a release is on its way: next time
-	}
+	m.work.Lock()
 	defer m.work.Unlock()
 	m.mu.Lock()
-	served, infos, st := m.served, m.infos, m.state
+	served, target, st := m.served, m.target, m.state
 	m.mu.Unlock()
 	if served == nil {
 		return nil
@@ -43,7 +41,10 @@ func (m *Mirror) Clean(now time.Time) error {
 		}
 		live = append(live, old)
 	}
-	if err := m.free(infos, live); err != nil {
+	if target != nil {
+		live = append(live, target.infos)
+	}
+	if err := m.free(served.infos, live); err != nil {
 		return err
 	}
 	if err := keep.write(filepath.Join(m.cfg.Dir, stateFile)); err != nil {
@@ -52,7 +53,7 @@ func (m *Mirror) Clean(now time.Time) error {
 	m.mu.Lock()
 	m.state = keep
 	m.mu.Unlock()
-	return m.compact(served, keep.Kept)
+	return m.compact(keep, target)
 }
 
 func (m *Mirror) directoryOf(manifest content.Digest) ([]content.SegmentInfo, error) {
@@ -63,8 +64,8 @@ func (m *Mirror) directoryOf(manifest content.Digest) ([]content.SegmentInfo, er
 	return content.LoadDirectory(man.Directory, m.cfg.Pack)
 }
 
-// free gives back the chunks that are dead in the served release and in every older one that is kept.
-func (m *Mirror) free(infos []content.SegmentInfo, older [][]content.SegmentInfo) error {
+// free gives back the chunks that are dead in the served release and in every other one that is kept or being fetched.
+func (m *Mirror) free(infos []content.SegmentInfo, others [][]content.SegmentInfo) error {
 	var errs []error
 	for _, n := range m.cfg.Disk.Segments() {
 		if int(n) >= len(infos) {
@@ -72,7 +73,7 @@ func (m *Mirror) free(infos []content.SegmentInfo, older [][]content.SegmentInfo
 		}
 		used := infos[n].Live()
 		retired := infos[n].Retired()
-		for _, o := range older {
+		for _, o := range others {
 			if int(n) < len(o) && !o[n].Retired() {
 				retired = false
 				used.Or(o[n].Live())
@@ -91,12 +92,19 @@ func (m *Mirror) free(infos []content.SegmentInfo, older [][]content.SegmentInfo
 	return errors.Join(errs...)
 }
 
-// compact writes the pack anew if much of it is garbage.
-func (m *Mirror) compact(served *content.Manifest, older []kept) error {
+// compact writes the pack anew if much of it is garbage, unless metadata is being fetched: the next Clean will.
+func (m *Mirror) compact(st state, target *release) error {
+	if !m.metadata.TryLock() {
+		return nil
+	}
+	defer m.metadata.Unlock()
 	used := map[content.Digest]bool{}
 	note := func(d content.Digest) { used[d] = true }
-	releases := []content.Digest{content.Sum(served.Encode())}
-	for _, k := range older {
+	releases := []content.Digest{st.Served}
+	if target != nil {
+		releases = append(releases, content.Sum(target.Encode()))
+	}
+	for _, k := range st.Kept {
 		releases = append(releases, k.Manifest)
 	}
 	for _, d := range releases {

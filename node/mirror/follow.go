@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -13,47 +15,77 @@ import (
 
 // follow takes in a release: metadata, segments, switch. It can be ended at any moment and begun again; what was
 // fetched stays.
-func (m *Mirror) follow(ctx context.Context, head gossip.Head) error {
-	m.work.Lock()
-	defer m.work.Unlock()
-	m.phase("fetching metadata")
-	next, infos, err := m.metadata(ctx, head)
+func (m *Mirror) follow(ctx context.Context, head gossip.Head) (err error) {
+	r, err := m.prepare(ctx, head)
 	if err != nil {
 		return err
 	}
-	if err := m.plan(infos); err != nil {
-		return err
-	}
-	if err := m.tables(ctx, infos); err != nil {
-		return err
-	}
-	if err := m.cfg.Pack.Sync(); err != nil {
-		return fmt.Errorf("keep metadata: %w", err)
-	}
-	m.phase("fetching")
+	defer func() {
+		if err != nil {
+			m.drop()
+		}
+	}()
 	for {
-		wanted, err := m.want(infos)
+		wanted, err := m.want(r)
 		if err != nil {
 			return err
 		}
 		if wanted == 0 {
-			break
+			return m.serve(r)
 		}
+		m.phase("fetching")
 		if err := m.cfg.Fetch.Wait(ctx); err != nil {
-			m.unwant()
 			return err
 		}
 		if err := m.cfg.Disk.Sync(ctx); err != nil {
 			return err
 		}
 	}
-	return m.serve(next, infos)
+}
+
+// prepare fetches all metadata of a release and makes it the target.
+func (m *Mirror) prepare(ctx context.Context, head gossip.Head) (*release, error) {
+	m.metadata.Lock()
+	defer m.metadata.Unlock()
+	m.phase("fetching metadata")
+	next, infos, err := m.describe(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	// Some of what is on disk may be of other releases; want knows better once the tables are here.
+	if err := m.room(int64(next.LiveBytes) - m.cfg.Disk.Stats().Used); err != nil {
+		return nil, err
+	}
+	if err := m.tables(ctx, infos); err != nil {
+		return nil, err
+	}
+	if err := m.cfg.Pack.Sync(); err != nil {
+		return nil, fmt.Errorf("keep metadata: %w", err)
+	}
+	r := &release{next, infos}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.target = r
+	return r, nil
+}
+
+// drop gives the target up: nothing of it is wanted any more.
+func (m *Mirror) drop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n := range m.wanted {
+		m.cfg.Fetch.Want(n, nil, nil)
+	}
+	for n := range m.lost {
+		m.lost[n] = false
+	}
+	m.target = nil
 }
 
 func (m *Mirror) phase(p string) { m.update(func(x *Progress) { x.Phase = p }) }
 
-// metadata fetches what describes the release and is not here: by the delta if the release before is here, else block by block.
-func (m *Mirror) metadata(ctx context.Context, head gossip.Head) (*content.Manifest, []content.SegmentInfo, error) {
+// describe fetches what describes the release and is not here: by the delta if the release before is here, else block by block.
+func (m *Mirror) describe(ctx context.Context, head gossip.Head) (*content.Manifest, []content.SegmentInfo, error) {
 	var next *content.Manifest
 	err := m.fetching(ctx, func() (err error) {
 		next, err = m.manifest(head.Manifest)
@@ -78,6 +110,13 @@ func (m *Mirror) metadata(ctx context.Context, head gossip.Head) (*content.Manif
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("segment directory of release %d: %w", next.Release, err)
+	}
+	var size uint64
+	for _, s := range infos {
+		size += uint64(s.Size)
+	}
+	if next.LiveBytes > size {
+		return nil, nil, fmt.Errorf("release %d says that it has %d live bytes, its segments have %d", next.Release, next.LiveBytes, size)
 	}
 	err = m.fetching(ctx, func() error {
 		missing, err := content.MissingNodes(next.Tree, m.cfg.Pack, missingNodes)
@@ -107,11 +146,8 @@ func (m *Mirror) applyDelta(ctx context.Context, next *content.Manifest) error {
 	if err != nil {
 		return errNoDelta
 	}
-	if missing, err := content.MissingNodes(previous.Tree, m.cfg.Pack, 1); err != nil || len(missing) > 0 {
-		return errNoDelta
-	}
 	var parts [][]byte
-	err = m.fetching(ctx, func() error {
+	err = m.fetchingSoon(ctx, deltaPatience, func() error {
 		parts = parts[:0]
 		var missing content.Missing
 		for _, d := range next.Delta {
@@ -141,6 +177,24 @@ func (m *Mirror) fetching(ctx context.Context, look func() error) error {
 	return content.Fill(look, func(missing []content.Digest) error { return m.blocks(ctx, missing) })
 }
 
+// fetchingSoon is fetching that gives up when no block has come for so long.
+func (m *Mirror) fetchingSoon(ctx context.Context, patience time.Duration, look func() error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience, func() { cancel(errNobody) })
+	defer timer.Stop()
+	return content.Fill(look, func(missing []content.Digest) error {
+		return m.cfg.Fetch.Blocks(ctx, missing, func(_ content.Digest, data []byte) error {
+			timer.Reset(patience)
+			_, err := m.cfg.Pack.Put(data)
+			return err
+		})
+	})
+}
+
+// errNobody says that a metadata block cannot be had.
+var errNobody = errors.New("nobody connected has it")
+
 func (m *Mirror) blocks(ctx context.Context, digests []content.Digest) error {
 	return m.cfg.Fetch.Blocks(ctx, digests, func(_ content.Digest, data []byte) error {
 		_, err := m.cfg.Pack.Put(data)
@@ -148,21 +202,11 @@ func (m *Mirror) blocks(ctx context.Context, digests []content.Digest) error {
 	})
 }
 
-// plan counts what the release needs and checks that there is room for it before anything is fetched.
-func (m *Mirror) plan(infos []content.SegmentInfo) error {
-	var segments int
-	var total, need int64
-	for n, s := range infos {
-		if s.Retired() {
-			continue
-		}
-		segments++
-		total += int64(s.Size)
-		if m.cfg.Disk.Have(uint32(n)).Count() == 0 {
-			need += int64(s.Size)
-		}
+// room asks whether so many bytes more can be stored.
+func (m *Mirror) room(need int64) error {
+	if need <= 0 {
+		return nil
 	}
-	m.update(func(p *Progress) { p.Segments, p.Complete, p.Bytes, p.Here = segments, 0, total, total-need })
 	if err := m.cfg.Disk.CheckBudget(need); err != nil {
 		m.phase("short of disk")
 		return fmt.Errorf("release does not fit: %w", err)
@@ -188,7 +232,7 @@ func (m *Mirror) tables(ctx context.Context, infos []content.SegmentInfo) error 
 	return nil
 }
 
-// Table gives the table with this digest out of the pack.
+// table gives the table with this digest out of the pack.
 func (m *Mirror) table(d content.Digest) (*content.Table, error) {
 	data, ok := m.cfg.Pack.Block(d)
 	if !ok {
@@ -197,46 +241,88 @@ func (m *Mirror) table(d content.Digest) (*content.Table, error) {
 	return content.DecodeTable(data)
 }
 
-// want asks for every live chunk that is not here and gives the number of segments that lack something.
-func (m *Mirror) want(infos []content.SegmentInfo) (lacking int, err error) {
-	m.unwantRetired(infos)
-	complete := 0
-	var total, here int64
-	for i, s := range infos {
+// want asks for every live chunk that is not here, if there is room for all, and gives the number of segments that lack
+// something.
+func (m *Mirror) want(r *release) (wanted int, err error) {
+	m.work.Lock()
+	defer m.work.Unlock()
+	m.track(r)
+	var missing int64
+	err = m.unfinished(r, func(n uint32, s content.SegmentInfo, t *content.Table) error {
+		missing += sizeOf(t, lacking(s, m.cfg.Disk.Have(n)))
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	m.update(func(p *Progress) { p.Bytes, p.Here = int64(r.LiveBytes), int64(r.LiveBytes)-missing })
+	if err := m.room(missing); err != nil {
+		return 0, err
+	}
+	err = m.unfinished(r, func(n uint32, s content.SegmentInfo, t *content.Table) error {
+		if err := m.cfg.Disk.Add(n, s, t); err != nil {
+			return fmt.Errorf("segment %d: %w", n, err)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		need := lacking(s, m.cfg.Disk.Have(n))
+		if need.Count() > 0 {
+			wanted++
+		}
+		m.cfg.Fetch.Want(n, t, need)
+		return nil
+	})
+	return wanted, err
+}
+
+// unfinished calls fn for every live segment that is not the same as in the served release and may lack something, with its table.
+func (m *Mirror) unfinished(r *release, fn func(n uint32, s content.SegmentInfo, t *content.Table) error) error {
+	m.mu.Lock()
+	served := m.served
+	m.mu.Unlock()
+	for i, s := range r.infos {
+		n := uint32(i)
+		if s.Retired() || served.info(n).Table == s.Table && lacking(s, m.cfg.Disk.Synced(n)).Count() == 0 {
+			continue
+		}
+		t, err := m.table(s.Table)
+		if err != nil {
+			return err
+		}
+		if t.Len() != s.Chunks || t.Size() != s.Size {
+			return fmt.Errorf("segment %d: the table has %d chunks of %d bytes, the directory says %d of %d", n, t.Len(), t.Size(), s.Chunks, s.Size)
+		}
+		if err := fn(n, s, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// track notes which segments of the release are not whole and durable, drops what is wanted of all others, and tells peers of
+// those that are.
+func (m *Mirror) track(r *release) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.wanted
+	m.wanted, m.progress.Segments = map[uint32]bool{}, 0
+	for i, s := range r.infos {
+		n := uint32(i)
 		if s.Retired() {
 			continue
 		}
-		n := uint32(i)
-		t, err := m.table(s.Table)
-		if err != nil {
-			return 0, err
+		m.progress.Segments++
+		if lacking(s, m.cfg.Disk.Synced(n)).Count() > 0 {
+			m.wanted[n] = true
+		} else {
+			m.cfg.Availability.Complete(n)
 		}
-		if t.Len() != s.Chunks || t.Size() != s.Size {
-			return 0, fmt.Errorf("segment %d: the table has %d chunks of %d bytes, the directory says %d of %d", n, t.Len(), t.Size(), s.Chunks, s.Size)
-		}
-		if err := m.cfg.Disk.Add(n, s, t); err != nil {
-			return 0, fmt.Errorf("segment %d: %w", n, err)
-		}
-		live := s.Live()
-		need := live.Clone()
-		need.AndNot(m.cfg.Disk.Have(n))
-		total += sizeOf(t, live)
-		here += sizeOf(t, live) - sizeOf(t, need)
-		if need.Count() == 0 {
-			complete++
-			continue
-		}
-		lacking++
-		m.mu.Lock()
-		m.wanted[n] = true
-		m.mu.Unlock()
-		m.cfg.Fetch.Want(n, t, need)
 	}
-	m.mu.Lock()
-	m.infos = infos
-	m.progress.Complete, m.progress.Bytes, m.progress.Here = complete, total, here
-	m.mu.Unlock()
-	return lacking, nil
+	for n := range before {
+		if !m.wanted[n] {
+			m.cfg.Fetch.Want(n, nil, nil)
+		}
+	}
 }
 
 // sizeOf is the sum of the sizes of some chunks of a segment.
@@ -249,99 +335,18 @@ func sizeOf(t *content.Table, chunks content.Bitmap) (n int64) {
 	return n
 }
 
-// unwantRetired drops what an earlier release wanted and this one has no use for.
-func (m *Mirror) unwantRetired(infos []content.SegmentInfo) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for n := range m.wanted {
-		if int(n) >= len(infos) || infos[n].Retired() {
-			delete(m.wanted, n)
-			m.cfg.Fetch.Want(n, nil, nil)
-		}
-	}
-}
-
-// unwant drops everything that is still wanted.
-func (m *Mirror) unwant() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for n := range m.wanted {
-		m.cfg.Fetch.Want(n, nil, nil)
-	}
-	clear(m.wanted)
-}
-
-// Stored says that a chunk of n bytes has been put on disk.
-func (m *Mirror) Stored(ref content.Ref, n int) {
-	m.cfg.Availability.Chunk(ref)
-	m.update(func(p *Progress) { p.Here += int64(n) })
-}
-
-// Bad says that a chunk on disk had lost its bytes and was dropped: it is fetched again.
-func (m *Mirror) Bad(ref content.Ref, path string) {
-	m.cfg.Log.Warn("a chunk on disk is damaged: it is fetched again", "segment", ref.Segment, "chunk", ref.Index, "file", path)
-	m.mu.Lock()
-	var info content.SegmentInfo
-	if int(ref.Segment) < len(m.infos) {
-		info = m.infos[ref.Segment]
-	}
-	m.mu.Unlock()
-	have := m.cfg.Disk.Have(ref.Segment)
-	m.cfg.Availability.Have(ref.Segment, have)
-	if info.Retired() {
-		return
-	}
-	t, err := m.table(info.Table)
-	if err != nil {
-		m.cfg.Log.Warn("cannot fetch a damaged chunk again", "segment", ref.Segment, "reason", err)
-		return
-	}
-	need := info.Live()
-	need.AndNot(have)
-	m.mu.Lock()
-	m.wanted[ref.Segment] = true
-	m.mu.Unlock()
-	m.cfg.Fetch.Want(ref.Segment, t, need)
-}
-
-// look tells peers of segments when they are complete and durable, until ctx ends.
-func (m *Mirror) look(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		m.mu.Lock()
-		var done []uint32
-		for n := range m.wanted {
-			if int(n) >= len(m.infos) || m.infos[n].Retired() {
-				continue
-			}
-			lacking := m.infos[n].Live()
-			lacking.AndNot(m.cfg.Disk.Synced(n))
-			if lacking.Count() == 0 {
-				done = append(done, n)
-				delete(m.wanted, n)
-				m.progress.Complete++
-			}
-		}
-		m.mu.Unlock()
-		for _, n := range done {
-			m.cfg.Availability.Complete(n)
-		}
-	}
-}
-
 // serve makes a release the served one. Everything of it is here; after this it is durable that it is served.
-func (m *Mirror) serve(next *content.Manifest, infos []content.SegmentInfo) error {
+func (m *Mirror) serve(r *release) error {
+	m.work.Lock()
+	defer m.work.Unlock()
 	if err := m.cfg.Disk.Sync(context.Background()); err != nil {
 		return err
 	}
+	if err := m.durable(r); err != nil {
+		return err // lost since: by a sync that failed, or damaged
+	}
 	m.mu.Lock()
-	st := m.state.next(content.Sum(next.Encode()), next.Release, time.Now())
+	st := m.state.next(content.Sum(r.Encode()), r.Release, time.Now())
 	took := time.Since(m.progress.Heard)
 	m.mu.Unlock()
 	if err := st.write(filepath.Join(m.cfg.Dir, stateFile)); err != nil {
@@ -350,26 +355,28 @@ func (m *Mirror) serve(next *content.Manifest, infos []content.SegmentInfo) erro
 	m.mu.Lock()
 	m.state = st
 	m.mu.Unlock()
-	m.setServed(next, infos, took)
-	m.cfg.Log.Info("release is complete and served", "name", next.Name, "release", next.Release, "collection", m.cfg.ID, "took", took.Round(time.Millisecond))
+	m.setServed(r, took)
+	m.cfg.Log.Debug("release is complete and served", "name", r.Name, "release", r.Release, "collection", m.cfg.ID, "took", took.Round(time.Millisecond))
 	return nil
 }
 
 // setServed makes known that a release is served.
-func (m *Mirror) setServed(man *content.Manifest, infos []content.SegmentInfo, took time.Duration) {
+func (m *Mirror) setServed(r *release, took time.Duration) {
 	m.mu.Lock()
-	m.served, m.infos = man, infos
-	clear(m.wanted)
+	m.served, m.target = r, nil
 	p := &m.progress
 	p.Phase, p.Took, p.Trouble = "complete", took, nil
-	p.Segments, p.Complete = 0, 0
-	for _, s := range infos {
+	p.Segments, p.Bytes, p.Here = 0, int64(r.LiveBytes), int64(r.LiveBytes)
+	for _, s := range r.infos {
 		if !s.Retired() {
 			p.Segments++
 		}
 	}
-	p.Complete, p.Bytes, p.Here = p.Segments, int64(man.LiveBytes), int64(man.LiveBytes)
+	m.cfg.Availability.Switch(r.Release, uint32(len(r.infos)))
+	clear(m.wanted)
+	for _, n := range slices.Collect(maps.Keys(m.lost)) { // a chunk may have gone bad in the last moment
+		m.lose(n)
+	}
 	m.mu.Unlock()
-	m.cfg.Availability.Switch(man.Release, uint32(len(infos)))
-	m.cfg.Served(man)
+	m.cfg.Served(r.Manifest)
 }

@@ -24,6 +24,8 @@ const (
 	pullTimeout = 20 * time.Second
 	// pullQueue is how many peers can wait to be asked.
 	pullQueue = 16
+	// pullsAtOnce is how many peers are asked at a time: one that does not answer holds up no other.
+	pullsAtOnce = 4
 )
 
 // ListenConfig is what a Listener works with. All fields but Log are required.
@@ -86,6 +88,9 @@ func (l *Listener) Message(_ context.Context, from gossip.PeerID, kind gossip.Ki
 
 func (l *Listener) member(now time.Time, payload []byte) gossip.Verdict {
 	m, err := topic.OpenMember(payload)
+	if newer := (*content.NewerError)(nil); errors.As(err, &newer) {
+		return gossip.Ignore // an honest node of a later version
+	}
 	if err != nil || m.Collection != l.cfg.ID {
 		return gossip.Reject
 	}
@@ -99,7 +104,7 @@ func (l *Listener) member(now time.Time, payload []byte) gossip.Verdict {
 
 // decided acts on what the inbox found. The caller holds mu.
 func (l *Listener) decided(d gossip.Decision) {
-	if d.Alarm != "" && d.Alarm != l.alarm {
+	if d.Alarm != "" && l.alarm == "" { // the first says it; the same comes again in other words with every pull
 		l.alarm = d.Alarm
 		l.cfg.Log.Error("the publisher's keys contradict themselves: ask the publisher before you trust new releases",
 			"collection", l.cfg.ID, "what", d.Alarm)
@@ -118,9 +123,14 @@ func (l *Listener) Adopt() {
 
 // Run asks peers for what gossip did not bring, until ctx ends.
 func (l *Listener) Run(ctx context.Context) error {
-	if h := l.Head(); h.Release > 0 {
+	l.mu.Lock()
+	if h := l.inbox.Head(); h.Release > 0 {
 		l.cfg.News(h) // known from before the start
 	}
+	l.mu.Unlock()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	free := make(chan struct{}, pullsAtOnce)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -130,10 +140,11 @@ func (l *Listener) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case from = <-l.pulls:
 		case <-timer.C:
-			if peers := l.cfg.Peers(); len(peers) > 0 {
+			peers := l.cfg.Peers()
+			if len(peers) > 0 {
 				from = peers[rand.IntN(len(peers))]
 			}
-			if l.Head().Release == 0 {
+			if len(peers) == 0 || l.Head().Release == 0 {
 				timer.Reset(askSoon)
 			} else {
 				timer.Reset(askEvery)
@@ -142,9 +153,17 @@ func (l *Listener) Run(ctx context.Context) error {
 		if from == "" {
 			continue
 		}
-		if err := l.PullFrom(ctx, from); err != nil && ctx.Err() == nil {
-			l.cfg.Log.Debug("pull of the head", "from", from, "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case free <- struct{}{}:
 		}
+		tasks.Go(func() {
+			defer func() { <-free }()
+			if err := l.PullFrom(ctx, from); err != nil && ctx.Err() == nil {
+				l.cfg.Log.Debug("pull of the head", "from", from, "error", err)
+			}
+		})
 	}
 }
 

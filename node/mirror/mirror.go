@@ -27,6 +27,8 @@ const (
 	cleanEvery = 10 * time.Minute
 	// retryEvery is how often a release that could not be taken in is tried again.
 	retryEvery = 30 * time.Second
+	// deltaPatience is how long a delta is waited for without a block of it coming: those who joined late do not have it.
+	deltaPatience = 15 * time.Second
 	// missingNodes is how many missing tree nodes are asked for at a time.
 	missingNodes = 4096
 	// tablesAtOnce is how many missing segment tables are asked for at a time.
@@ -60,14 +62,33 @@ type Config struct {
 type Mirror struct {
 	cfg   Config
 	heads chan gossip.Head // the newest head to follow, at most one
-	work  sync.Mutex       // held while a release is taken in or content is freed: the one must not throw away the other's
+
+	// metadata is held while blocks are fetched that no release known here names yet: compact must not throw them away.
+	metadata sync.Mutex
+	// work is held, for a moment, while segments are added or freed and while the state changes. It is taken before mu.
+	work sync.Mutex
 
 	mu       sync.Mutex // guards all below
 	state    state
-	served   *content.Manifest // nil as long as nothing is
-	infos    []content.SegmentInfo
+	served   *release // nil as long as nothing is
+	target   *release // that is being fetched, once its metadata is here; nil if none
 	progress Progress
-	wanted   map[uint32]bool // segments of which something was wanted and that are not told as complete
+	wanted   map[uint32]bool // segments of the release followed that were not whole and durable when last looked at
+	lost     map[uint32]bool // segments that have lost chunks; true when these are asked for
+}
+
+// release is a release whose metadata is here. It does not change.
+type release struct {
+	*content.Manifest
+	infos []content.SegmentInfo
+}
+
+// info is what a release says of a segment; a nil one says that all are retired.
+func (r *release) info(segment uint32) content.SegmentInfo {
+	if r == nil || int(segment) >= len(r.infos) {
+		return content.SegmentInfo{}
+	}
+	return r.infos[segment]
 }
 
 // Progress is where a Mirror stands with the release that it follows.
@@ -88,7 +109,7 @@ type Progress struct {
 
 // Open makes a Mirror from what is on disk; if a release was served before, it is again.
 func Open(cfg Config) (*Mirror, error) {
-	if cfg.Grace == 0 {
+	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace
 	}
 	if cfg.Log == nil {
@@ -97,7 +118,7 @@ func Open(cfg Config) (*Mirror, error) {
 	if cfg.Served == nil {
 		cfg.Served = func(*content.Manifest) {}
 	}
-	m := &Mirror{cfg: cfg, heads: make(chan gossip.Head, 1), wanted: map[uint32]bool{}}
+	m := &Mirror{cfg: cfg, heads: make(chan gossip.Head, 1), wanted: map[uint32]bool{}, lost: map[uint32]bool{}}
 	m.progress.Phase = "waiting for a release"
 	var err error
 	if m.state, err = readState(filepath.Join(cfg.Dir, stateFile)); err != nil {
@@ -109,7 +130,6 @@ func Open(cfg Config) (*Mirror, error) {
 	}
 	if err := m.resume(); err != nil {
 		cfg.Log.Warn("the served release is not whole on disk: it is fetched again", "collection", cfg.ID, "reason", err)
-		m.served, m.infos = nil, nil
 	}
 	return m, nil
 }
@@ -137,17 +157,33 @@ func (m *Mirror) resume() error {
 		return cmpErr(err, "nodes of the file tree are missing")
 	}
 	for n, s := range infos {
-		if s.Retired() {
-			continue
+		if !s.Retired() && !m.cfg.Pack.Has(s.Table) {
+			return fmt.Errorf("the table of segment %d is missing", n)
 		}
-		lacking := s.Live()
-		lacking.AndNot(m.cfg.Disk.Synced(uint32(n)))
-		if lacking.Count() > 0 {
+	}
+	r := &release{man, infos}
+	if err := m.durable(r); err != nil {
+		return err
+	}
+	m.setServed(r, 0)
+	return nil
+}
+
+// durable reports whether all of a release is on disk and survives a crash.
+func (m *Mirror) durable(r *release) error {
+	for n, s := range r.infos {
+		if lacking := lacking(s, m.cfg.Disk.Synced(uint32(n))); lacking.Count() > 0 {
 			return fmt.Errorf("%d chunks of segment %d are missing", lacking.Count(), n)
 		}
 	}
-	m.setServed(man, infos, 0)
 	return nil
+}
+
+// lacking gives the live chunks of a segment that are not among those here.
+func lacking(s content.SegmentInfo, here content.Bitmap) content.Bitmap {
+	live := s.Live()
+	live.AndNot(here)
+	return live
 }
 
 func cmpErr(err error, otherwise string) error {
@@ -223,8 +259,9 @@ func (m *Mirror) followOne(ctx context.Context, head gossip.Head) (gossip.Head, 
 			running = false
 		case next := <-m.heads:
 			if next.Release > head.Release || next.Manifest != head.Manifest {
-				cancel()
-				<-done
+				if cancel(); <-done == nil {
+					return next, true // it was just done
+				}
 				m.cfg.Log.Info("a newer release came: the incomplete one is dropped", "dropped", head.Release, "newer", next.Release)
 				return next, true
 			}
@@ -266,6 +303,8 @@ func (m *Mirror) Progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.progress
+	p.Complete = max(0, p.Segments-len(m.wanted))
+	p.Here = min(p.Here, p.Bytes)
 	if m.served != nil {
 		p.Served, p.ServedAs, p.ServedSum = m.served.Release, m.served.Name, m.served.Totals
 	}
@@ -276,5 +315,8 @@ func (m *Mirror) Progress() Progress {
 func (m *Mirror) Served() *content.Manifest {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.served
+	if m.served == nil {
+		return nil
+	}
+	return m.served.Manifest
 }

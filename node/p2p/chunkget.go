@@ -73,7 +73,7 @@ func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, ru
 	if err != nil {
 		return err
 	}
-	if err = s.CloseWrite(); err == nil {
+	if err = streamError(ctx, s.CloseWrite()); err == nil {
 		s.end = s.deadlineEnd(h)
 		err = h.receive(ctx, from, s, run, size, each)
 	}

@@ -4,11 +4,22 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"swarmnode/content"
+	"swarmnode/gossip"
 )
+
+// askerKey is the context key of Asker.
+type askerKey struct{}
+
+// Asker is who asks for a chunk; ctx is that of Handlers.Chunk.
+func Asker(ctx context.Context) gossip.PeerID {
+	id, _ := ctx.Value(askerKey{}).(gossip.PeerID)
+	return id
+}
 
 // serveChunks answers one request for a run: a part per chunk, in order. The next chunks are read while the previous
 // ones are being written.
@@ -22,6 +33,11 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 		return err
 	}
 	s.end = s.deadlineEnd(h)
+	group := groupOf(s.Conn())
+	if !h.limits.uploads.enter(ctx, group, h.cfg.Timeouts.Queue) {
+		return s.answer(statusBusy, retryMillis)
+	}
+	defer h.limits.uploads.leave(group)
 	if !acquire(ctx, h.limits.sending, 2*sendBuffer, h.cfg.Timeouts.Queue) {
 		return s.answer(statusBusy, retryMillis)
 	}
@@ -30,7 +46,7 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 		return s.answer(statusBusy, retryMillis)
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, askerKey{}, gossip.PeerID(s.Conn().RemotePeer().String())))
 	out := newOutbox()
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -55,13 +71,13 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 
 // readChunks reads the chunks of a run into the outbox.
 func (h *Host) readChunks(ctx context.Context, id content.ID, run content.Run, out *outbox) {
-	total := 0
+	total, turn := 0, time.Now().Add(uploadTurn)
 	for i := range run.Count {
 		b, ok := out.tail()
 		if !ok {
 			return
 		}
-		if total >= MaxRunBytes {
+		if total >= MaxRunBytes || i > 0 && time.Now().After(turn) && h.limits.uploads.contended() {
 			out.publish(appendPart(b, statusCut, 0))
 			return
 		}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"swarmnode/content/durable"
 )
 
 // maxKeyBytes bounds what is read as an identity file; an Ed25519 key has 68 bytes.
@@ -51,44 +53,10 @@ func makeKey(path string) (crypto.PrivKey, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make identity: %w", err)
 	}
-	if err := writeFileDurably(path, raw); err != nil {
+	if err := durable.WriteFile(path, raw, 0o600); err != nil {
 		return nil, fmt.Errorf("make identity: %w", err)
 	}
 	return key, nil
-}
-
-// writeFileDurably replaces path by data, mode 0600: temporary file, sync, rename, sync of the directory. After a
-// crash there is the old file or the new one.
-func writeFileDurably(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func readFileLimited(path string, limit int64) ([]byte, error) {

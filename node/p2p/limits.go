@@ -34,6 +34,7 @@ const (
 
 // limits counts what streams hold, per peer and in all.
 type limits struct {
+	uploads   *uploads            // answers of chunks being sent
 	sending   *semaphore.Weighted // bytes of buffers of chunk answers being sent
 	receiving *semaphore.Weighted // bytes of buffers of chunk answers being received
 	blocks    *semaphore.Weighted // answers of blocks being sent
@@ -57,7 +58,7 @@ func newLimits(memory int64) *limits {
 	memory = max(memory, 2*sendBuffer, receiveDepth*content.MaxChunkSize)
 	return &limits{
 		sending: semaphore.NewWeighted(memory), receiving: semaphore.NewWeighted(memory), memory: memory,
-		blocks:  semaphore.NewWeighted(maxBlockAnswers),
+		blocks: semaphore.NewWeighted(maxBlockAnswers), uploads: newUploads(maxUploads),
 		streams: map[streamKey]int{}, total: map[protocol.ID]int{}, protected: map[peer.ID]int{},
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"swarmnode/content/durable"
 )
 
 const (
@@ -163,7 +165,7 @@ func (h *Host) savePeers() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFileDurably(h.cfg.PeersFile, raw); err != nil {
+	if err := durable.WriteFile(h.cfg.PeersFile, raw, 0o600); err != nil {
 		return fmt.Errorf("remember peers: %w", err)
 	}
 	return nil

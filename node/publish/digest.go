@@ -41,6 +41,14 @@ type Digested struct {
 	SHA256 content.Digest // of the whole file
 	Chunks []content.Chunk
 	Moved  bool // it was not as the scan had seen it: the snapshot must not vouch for it
+	Linked bool // it got a hard link, which changed its change time; File has the new one
+}
+
+// Hooks are called while files are hashed, from any goroutine. Each may be nil.
+type Hooks struct {
+	Read func(n int64) // bytes were read
+	// Link is called before a file is read: dir is its directory, opened. made says that its change time is new.
+	Link func(dir *os.File, path string, inode uint64) (made bool, err error)
 }
 
 // ChangedError names a file that changed each time it was read, or that is gone.
@@ -59,17 +67,19 @@ func (e *ChangedError) Error() string {
 // errChanged makes one file be read again.
 var errChanged = errors.New("changed while it was read")
 
-// Digest hashes and cuts files below root, several at a time, and calls each, in the caller's goroutine, in the order of files. read, if
-// not nil, is told of bytes as they are read, from any goroutine.
-func Digest(ctx context.Context, root *os.Root, p chunker.Params, files iter.Seq2[File, error], read func(n int64), each func(*Digested) error) error {
+// Digest hashes and cuts files below root, several at a time, and calls each, in the caller's goroutine, in the order of files.
+func Digest(ctx context.Context, root *os.Root, p chunker.Params, files iter.Seq2[File, error], hooks Hooks, each func(*Digested) error) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	if read == nil {
-		read = func(int64) {}
+	if hooks.Read == nil {
+		hooks.Read = func(int64) {}
+	}
+	if hooks.Link == nil {
+		hooks.Link = func(*os.File, string, uint64) (bool, error) { return false, nil }
 	}
 	h := &hasher{
-		root: root, params: p, read: read, ahead: semaphore.NewWeighted(aheadBytes), large: semaphore.NewWeighted(maxPipelines),
+		root: root, params: p, hooks: hooks, ahead: semaphore.NewWeighted(aheadBytes), large: semaphore.NewWeighted(maxPipelines),
 		blocks: sync.Pool{New: func() any { return &block{buf: make([]byte, blockSize)} }},
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -120,7 +130,7 @@ type job struct {
 type hasher struct {
 	root   *os.Root
 	params chunker.Params
-	read   func(n int64)
+	hooks  Hooks
 	ahead  *semaphore.Weighted // bytes of results
 	large  *semaphore.Weighted // pipelines
 	blocks sync.Pool
@@ -216,10 +226,10 @@ func (w *worker) digest(ctx context.Context, d *Digested) error {
 		case err == nil:
 			// The scan gives a file that changed just before it no change time.
 			scanned.Ctime, scanned.Mode = max(scanned.Ctime, 0), d.Mode
-			if scanned.Ctime == 0 {
+			if scanned.Ctime == 0 || d.Linked {
 				scanned.Ctime = d.Ctime
 			}
-			d.Moved = scanned != d.File
+			d.Moved = scanned != d.File || d.Linked && near(d.Mtime, d.Ctime)
 			return nil
 		case errors.Is(err, fs.ErrNotExist):
 			return &ChangedError{Path: d.Path, Gone: true}
@@ -229,6 +239,10 @@ func (w *worker) digest(ctx context.Context, d *Digested) error {
 	}
 	return &ChangedError{Path: d.Path}
 }
+
+// near reports whether two times may be of the same tick. A file that was linked just now may change again without a new
+// change time, but, unless it was written just before, not without a new modification time.
+func near(a, b int64) bool { return max(a, b)-min(a, b) < racy.Nanoseconds() }
 
 // try reads the file once. The error is errChanged if it was not one and the same file from before to after.
 func (w *worker) try(ctx context.Context, d *Digested) error {
@@ -253,6 +267,18 @@ func (w *worker) try(ctx context.Context, d *Digested) error {
 	}
 	if !before.isFile() {
 		return errChanged
+	}
+	if before.Size > 0 {
+		made, err := w.hooks.Link(w.stat, d.Path, before.Inode)
+		if err != nil {
+			return err
+		}
+		if made {
+			d.Linked = true
+			if before, err = f.stat(d.Path); err != nil {
+				return err
+			}
+		}
 	}
 	if rule := w.params.Rule(d.Path, before.Size); rule == chunker.Whole {
 		err = w.small(f, before.Size, d)
@@ -288,7 +314,7 @@ func (w *worker) small(f io.Reader, size int64, d *Digested) error {
 	if size > 0 {
 		d.Chunks = []content.Chunk{{Digest: d.SHA256, Size: uint32(size)}}
 	}
-	w.read(size)
+	w.hooks.Read(size)
 	return nil
 }
 
@@ -298,7 +324,7 @@ func (w *worker) largeFile(ctx context.Context, f io.Reader, size int64, c *chun
 		return err
 	}
 	defer w.large.Release(1)
-	p := newPipeline(&w.blocks, w.hasher.read)
+	p := newPipeline(&w.blocks, w.hooks.Read)
 	chunks, sum, err := p.run(ctx, f, size, c)
 	d.Chunks, d.SHA256 = chunks, sum
 	return err

@@ -59,7 +59,7 @@ func TestDigestIsTheDumbOne(t *testing.T) {
 	}
 	var got []string
 	var read int64
-	err := Digest(context.Background(), root, p, files, nil, func(d *Digested) error {
+	err := Digest(context.Background(), root, p, files, Hooks{}, func(d *Digested) error {
 		got = append(got, d.Path)
 		if !d.isFile() {
 			return nil
@@ -119,7 +119,7 @@ func TestDigestOfChangingFiles(t *testing.T) {
 					}
 				}
 			}
-			err = Digest(context.Background(), root, chunker.Default(), only, touch(limit), func(d *Digested) error { last = *d; return nil })
+			err = Digest(context.Background(), root, chunker.Default(), only, Hooks{Read: touch(limit)}, func(d *Digested) error { last = *d; return nil })
 			return last, err
 		}
 		var changed *ChangedError
@@ -148,18 +148,18 @@ func TestDigestOfMissingFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var changed *ChangedError
-	err := Digest(context.Background(), root, chunker.Default(), files, nil, func(*Digested) error { return nil })
+	err := Digest(context.Background(), root, chunker.Default(), files, Hooks{}, func(*Digested) error { return nil })
 	if !errors.As(err, &changed) || changed.Path != "b" || !changed.Gone {
 		t.Errorf("got %v, want b named as gone", err)
 	}
 	writeTree(t, dir, map[string]string{"c": "-> a"})
 	one := func(yield func(File, error) bool) { yield(File{Path: "c", Mode: content.ModeFile | 0o644}, nil) }
-	if err := Digest(context.Background(), root, chunker.Default(), one, nil, func(*Digested) error { return nil }); !errors.As(err, &changed) || changed.Path != "c" {
+	if err := Digest(context.Background(), root, chunker.Default(), one, Hooks{}, func(*Digested) error { return nil }); !errors.As(err, &changed) || changed.Path != "c" {
 		t.Errorf("a symlink in the place of a file: got %v, want it named as changed", err)
 	}
 	stop := errors.New("stop")
 	_, files = upserts(t, dir)
-	if err := Digest(context.Background(), root, chunker.Default(), files, nil, func(*Digested) error { return stop }); !errors.Is(err, stop) {
+	if err := Digest(context.Background(), root, chunker.Default(), files, Hooks{}, func(*Digested) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("error of the caller: got %v, want %v", err, stop)
 	}
 }

@@ -22,6 +22,7 @@ type master struct {
 	t      testing.TB
 	dir    string // of the state
 	tree   string
+	links  string // "": none
 	pack   *store.Pack
 	refs   *store.References
 	signer *trust.Signer
@@ -31,18 +32,23 @@ type master struct {
 
 func newMaster(t testing.TB) *master {
 	base := t.TempDir()
-	m := &master{t: t, dir: filepath.Join(base, "state"), tree: filepath.Join(base, "tree"), now: later()}
+	m := &master{t: t, dir: filepath.Join(base, "state"), tree: filepath.Join(base, "tree"), links: filepath.Join(base, "links"), now: later()}
 	for _, d := range []string{m.dir, m.tree} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := trust.Init(filepath.Join(m.dir, "keys"), m.now, trust.Lifetimes{}); err != nil {
-		t.Fatal(err)
-	}
+	m.initKeys()
 	m.open()
 	t.Cleanup(m.close)
 	return m
+}
+
+func (m *master) initKeys() {
+	m.t.Helper()
+	if _, _, err := trust.Init(filepath.Join(m.dir, "keys"), m.now, trust.Lifetimes{}); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func (m *master) open() {
@@ -55,7 +61,7 @@ func (m *master) open() {
 		m.pack, err = store.OpenPack(filepath.Join(m.dir, "pack"))
 	}
 	if err == nil {
-		m.refs, err = store.OpenReferences(m.dir, m.tree, "", store.Config{
+		m.refs, err = store.OpenReferences(m.dir, m.tree, m.links, store.Config{
 			Tables: func(d content.Digest) (*content.Table, error) { return loadTable(m.pack, d) },
 		})
 	}

@@ -122,6 +122,9 @@ func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
 	}
 	_, err := os.Stat(p.path(unfinishedName))
 	whole := err != nil
+	if last.manifest == nil && !whole {
+		return p.cfg.References.SweepLinks(1)
+	}
 	for n, info := range last.infos {
 		whole = whole && (info.Retired() || known[uint32(n)])
 	}
@@ -133,6 +136,9 @@ func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
 		return err
 	}
 	if err := p.cfg.References.Rebuild(ctx, last.segments(), last.storeFiles()); err != nil {
+		return err
+	}
+	if err := p.cfg.References.SweepLinks(last.manifest.Release + 1); err != nil {
 		return err
 	}
 	return p.finish()

@@ -18,11 +18,21 @@ type placer struct {
 	segments []content.NewSegment
 	first    uint32 // number of the first new segment
 
-	dying     dying               // chunks that replaced or deleted entries used
-	totals    content.Totals      // of the release so far
-	distrust  map[string]struct{} // files that were not as the scan had seen them
+	dying     dying          // chunks that replaced or deleted entries used
+	totals    content.Totals // of the release so far
+	ctimes    []int64        // of the files hashed, in order: what the snapshot may say, or asScanned
+	replaced  []replaced
 	newBytes  int64
 	newChunks int
+}
+
+// asScanned stands for the change time that the scan has seen.
+const asScanned = -1
+
+// replaced is a path that the last release had and whose file was hashed, with the inode number that it has now.
+type replaced struct {
+	path  string
+	inode uint64
 }
 
 func (p *Publisher) newPlacer(last *past, changes int) (*placer, error) {
@@ -31,7 +41,7 @@ func (p *Publisher) newPlacer(last *past, changes int) (*placer, error) {
 		return nil, err
 	}
 	pl := &placer{p: p, last: last, old: old, first: uint32(len(last.infos)), open: map[content.Digest]content.Ref{},
-		dying: dying{}, distrust: map[string]struct{}{}}
+		dying: dying{}, ctimes: make([]int64, 0, changes)}
 	if last.manifest != nil {
 		pl.totals = last.manifest.Totals
 	}
@@ -62,8 +72,9 @@ func (pl *placer) place(d *Digested) (e content.Entry, changed bool, err error) 
 	if err != nil {
 		return e, false, err
 	}
-	if d.Moved {
-		pl.distrust[d.Path] = struct{}{}
+	pl.ctimes = append(pl.ctimes, d.vouched())
+	if had && old.IsFile() {
+		pl.replaced = append(pl.replaced, replaced{d.Path, d.Inode})
 	}
 	e = content.Entry{Path: d.Path, Mode: d.Mode, Target: d.Target}
 	if e.IsFile() {
@@ -91,6 +102,17 @@ func (pl *placer) place(d *Digested) (e content.Entry, changed bool, err error) 
 	}
 	pl.totals.Add(e)
 	return e, true, nil
+}
+
+// vouched gives the change time with which a snapshot may vouch for the file: 0 for none.
+func (d *Digested) vouched() int64 {
+	switch {
+	case d.Moved:
+		return 0
+	case d.Linked:
+		return d.Ctime
+	}
+	return asScanned
 }
 
 // fill gives a file's entry its chunks: those of the old entry if the content is the same, else each by its digest.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/store"
 	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
 )
@@ -19,8 +21,8 @@ const maxTakenNumbers = 16
 // nothing changed it signs nothing. now is the time of the release. progress, if not nil, is called now and then, never twice
 // at the same time. After an error, or a crash at any moment, the last release stands and the next Publish starts over.
 //
-// The errors to tell apart: *[ScanError], *[ChangedError], [ErrEmpty], *content.Missing (blocks of the last release that have
-// to be fetched first).
+// The errors to tell apart: *[ScanError], *[ChangedError], [ErrEmpty], [store.ErrDiskFull], *content.Missing (blocks of the last
+// release that have to be fetched first).
 func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progress func(Progress)) (Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -28,12 +30,20 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	r := &run{Publisher: p, now: now, progress: newReporter(progress)}
 	res, err := r.publish(ctx, o)
 	if err != nil {
-		return Result{}, err
+		return Result{}, diskFull(err)
 	}
 	res.Took = time.Since(began)
-	p.cfg.Log.Info("published", "collection", p.cfg.Name, "release", res.Release, "unchanged", res.Unchanged, "files", res.Totals.Files,
+	p.cfg.Log.Debug("published", "collection", p.cfg.Name, "release", res.Release, "unchanged", res.Unchanged, "files", res.Totals.Files,
 		"bytes", res.Totals.Bytes, "new_bytes", res.NewBytes, "seconds", res.Took.Seconds())
 	return res, nil
+}
+
+// diskFull makes every error of a full disk one of store.ErrDiskFull.
+func diskFull(err error) error {
+	if !errors.Is(err, store.ErrDiskFull) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+		return fmt.Errorf("%w: %w", store.ErrDiskFull, err)
+	}
+	return err
 }
 
 // run is one Publish.
@@ -54,6 +64,9 @@ func (r *run) publish(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer root.Close()
+	if err := r.cfg.References.CheckRoom(); err != nil {
+		return Result{}, fmt.Errorf("publish %s: %w", r.cfg.Root, err)
+	}
 	if r.last, err = r.recall(); err != nil {
 		return Result{}, err
 	}
@@ -78,7 +91,7 @@ func (r *run) publish(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if r.last.manifest != nil && r.edits.Empty() {
-		r.settle(ctx, nil)
+		r.settle(ctx, nil, r.last.manifest.Release)
 		r.keepSnapshot(tree)
 		return r.unchanged(), nil
 	}
@@ -120,7 +133,8 @@ func (r *run) buildTree(ctx context.Context, root *os.Root) (content.Digest, err
 
 // digest hands the entry of each new or changed file to each; changed is false if only the time of the inode was new.
 func (r *run) digest(ctx context.Context, root *os.Root, each func(e content.Entry, changed bool) error) error {
-	err := Digest(ctx, root, r.last.params, r.changes.Files(), r.progress.read, func(d *Digested) error {
+	hooks := Hooks{Read: r.progress.read, Link: r.cfg.References.Link}
+	err := Digest(ctx, root, r.last.params, r.changes.Files(), hooks, func(d *Digested) error {
 		e, changed, err := r.placer.place(d)
 		if err != nil {
 			return fmt.Errorf("place %q: %w", d.Path, err)
@@ -227,7 +241,7 @@ func (r *run) release(ctx context.Context, tree content.Digest) (Result, error) 
 	if err := r.sign(ctx, m, &res); err != nil {
 		return Result{}, err
 	}
-	r.settle(ctx, dead)
+	r.settle(ctx, dead, res.Release)
 	return res, nil
 }
 
@@ -286,9 +300,23 @@ func (l *past) chunks(runs []content.Run) ([]placedChunk, error) {
 	return out, nil
 }
 
-// settle ends the changes of the index. The release stands by now: if this fails, the next publish makes up for it.
-func (r *run) settle(ctx context.Context, dead []placedChunk) {
+// settle ends the changes of the index and of the links: release is the newest by now. It stands: if this fails, the next
+// publish makes up for it.
+func (r *run) settle(ctx context.Context, dead []placedChunk, release uint64) {
 	err := r.forget(dead)
+	for _, f := range r.placer.replaced {
+		if err == nil {
+			err = r.cfg.References.Retire(f.path, f.inode, release)
+		}
+	}
+	for _, path := range r.edits.Deletes {
+		if err == nil {
+			err = r.cfg.References.Retire(path, 0, release)
+		}
+	}
+	if err == nil {
+		_, err = r.remember(r.now)
+	}
 	if err == nil {
 		err = r.cfg.References.Sync(ctx)
 	}
@@ -326,13 +354,17 @@ func (r *run) writeSnapshot(tree content.Digest) error {
 	if err != nil {
 		return err
 	}
+	ctimes := r.placer.ctimes
 	for rec, err := range r.changes.seen.records() {
 		if err != nil {
 			out.file.Close()
 			return err
 		}
-		if _, moved := r.placer.distrust[rec.Path]; moved {
-			rec.Ctime = 0
+		if rec.changed {
+			if ctimes[0] != asScanned {
+				rec.Ctime = ctimes[0]
+			}
+			ctimes = ctimes[1:]
 		}
 		out.add(&rec.File, false)
 	}

@@ -109,6 +109,7 @@ func TestCrashPoints(t *testing.T) {
 		for _, point := range []string{"scanned", "segment", "hashed", "tree", "referred", "packed", "signed", "snapshot"} {
 			for _, change := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s first=%v change=%v", point, first, change), func(t *testing.T) {
+					t.Parallel()
 					m := newMaster(t)
 					m.write(map[string]string{"a": "1", "b/c": "2", "gone": "3"})
 					release := uint64(1)
@@ -256,6 +257,7 @@ func TestCheckExtends(t *testing.T) {
 func TestRandomHistory(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			m, rng := newMaster(t), rand.New(rand.NewPCG(seed, 1))
 			for range 8 {
 				randomEdits(m, rng)

@@ -11,6 +11,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/chunker"
+	"swarmnode/content/durable"
 	"swarmnode/content/store"
 	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
@@ -45,6 +46,7 @@ type Publisher struct {
 const (
 	lockName     = "publish.lock"
 	snapshotName = "snapshot"
+	historyName  = "releases.json"
 	// unfinishedName is there while the index holds more, or less, than what belongs to the last release.
 	unfinishedName = "unfinished"
 )
@@ -63,7 +65,10 @@ func Open(cfg Config) (*Publisher, error) {
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(cfg.State, lockName))
+	lock, err := durable.Lock(filepath.Join(cfg.State, lockName))
+	if errors.Is(err, durable.ErrLocked) {
+		err = fmt.Errorf("%w: %s", ErrLocked, cfg.State)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}

@@ -191,7 +191,8 @@ func (m *merge) see(f *File) error {
 	} else {
 		m.changes.Unchanged++
 	}
-	if f.Ctime > m.trusted && !f.isDir() {
+	// What is as it was before was trusted then.
+	if changed && f.Ctime > m.trusted && !f.isDir() {
 		f.Ctime = 0
 		m.changes.Racy++
 	}
