@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"swarmnode/content"
+	"swarmnode/node"
+	"swarmnode/node/control"
+)
+
+// joinOptions are the flags of join.
+type joinOptions struct {
+	nodeFlags
+	collections []string
+	disk        sizeFlag
+}
+
+func (a *app) joinCommand() *cobra.Command {
+	var o joinOptions
+	cmd := &cobra.Command{
+		Use:   "join --bootstrap ADDRESS [--collection ID]",
+		Short: "Become a mirror: keep a copy and pass it on to others",
+		Long: `Become a mirror of what the node at ADDRESS publishes: fetch all of it, pass it on to others,
+and follow each new release, until Ctrl-C.
+
+The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
+instead of the publisher's, say with --collection which collection is meant. The next time,
+` + "`swarmnode join`" + ` alone goes on with the same collections.`,
+		Example: `  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…
+  swarmnode join --bootstrap /ip4/198.51.100.2/tcp/4101/p2p/12D3KooW… --collection bafkrei… --disk 500GB
+  swarmnode join                                # again what was mirrored before`,
+		Annotations: map[string]string{serviceAnnotation: "yes"},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			if _, err := content.ParseID(args[0]); err == nil {
+				return misuse("say which collection with --collection: swarmnode join --bootstrap ADDRESS --collection %s", args[0])
+			}
+			return misuse("give the address with --bootstrap: swarmnode join --bootstrap %s", quote(args[0]))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.join(cmd.Context(), &o) },
+	}
+	o.add(cmd)
+	cmd.Flags().StringSliceVar(&o.collections, "collection", nil, "`ID` of a collection to mirror; may be repeated (default: all that the node at ADDRESS publishes)")
+	cmd.Flags().Var(&o.disk, "disk", "how much disk to give, such as 500GB (default: the free space less 10 %)")
+	return cmd
+}
+
+func (a *app) join(ctx context.Context, o *joinOptions) error {
+	var ids []content.ID
+	for _, s := range o.collections {
+		t, err := parseTarget(s)
+		if err != nil {
+			return err
+		}
+		if t.path != "" {
+			return misuse("--collection %s: a mirror keeps a whole collection: --collection %s; for a part of it use `swarmnode get`", s, t.id)
+		}
+		ids = append(ids, t.id)
+	}
+	if err := checkAddrs(o.bootstrap); err != nil {
+		return err
+	}
+	cfg := o.config(a)
+	cfg.Disk = int64(o.disk)
+	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
+		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+		return a.mirror(ctx, n, o.json)
+	})
+}
+
+// follow begins to mirror what is asked for. What was mirrored before goes on even if an address does not answer now.
+func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []content.ID) error {
+	before := mirrored(n.Status())
+	if len(addrs) == 0 && len(ids) > 0 {
+		_, err := n.Join(ctx, "", ids)
+		return err
+	}
+	if len(addrs) == 0 && len(before) == 0 {
+		return errors.New("nothing is mirrored yet with this home directory: give the address of a publisher or mirror, as `swarmnode publish` prints it there, " +
+			"with --bootstrap")
+	}
+	type answer struct {
+		addr string
+		err  error
+	}
+	answers := make(chan answer)
+	for _, addr := range addrs {
+		go func() {
+			_, err := n.Join(ctx, addr, ids)
+			answers <- answer{addr, err}
+		}()
+	}
+	joined := 0
+	var errs []error
+	for range addrs {
+		if r := <-answers; r.err != nil {
+			errs = append(errs, r.err)
+		} else {
+			joined++
+		}
+	}
+	if joined == 0 && !known(before, ids) {
+		return errors.Join(errs...)
+	}
+	for _, err := range errs {
+		if !errors.Is(err, node.ErrNothingPublished) && ctx.Err() == nil {
+			fmt.Fprintf(a.console, "swarmnode: %v; going on with what is known\n", err)
+		}
+	}
+	return nil
+}
+
+// known reports whether all that is asked for, or anything if nothing is, was mirrored before.
+func known(before []control.Collection, ids []content.ID) bool {
+	have := map[content.ID]bool{}
+	for _, c := range before {
+		have[c.ID] = true
+	}
+	for _, id := range ids {
+		if !have[id] {
+			return false
+		}
+	}
+	return len(before) > 0
+}
+
+// mirror tells how mirroring gets on, until ctx ends.
+func (a *app) mirror(ctx context.Context, n *node.Node, asJSON bool) error {
+	s := n.Status()
+	w := mirroring{app: a, json: asJSON, progress: a.newProgress(asJSON), seen: map[content.ID]control.Collection{}}
+	defer w.progress.end()
+	if !asJSON {
+		fmt.Fprintf(a.stdout, "This node is %s, until you press Ctrl-C.\n", bestAddr(s.Addrs))
+	}
+	return watch(ctx, func() (bool, error) { return false, w.look(n.Status()) })
+}
+
+// mirroring tells what is new with the collections that a node mirrors.
+type mirroring struct {
+	app      *app
+	json     bool
+	progress *progress
+	seen     map[content.ID]control.Collection
+}
+
+// joinEvent is what is new with a collection, for scripts.
+type joinEvent struct {
+	Event string   `json:"event"` // following, complete, trouble
+	Addrs []string `json:"addrs"`
+	control.Collection
+}
+
+func (w *mirroring) look(s control.Status) error {
+	var now at
+	busy := 0
+	for _, c := range mirrored(s) {
+		was, known := w.seen[c.ID]
+		w.seen[c.ID] = c
+		if !known {
+			if err := w.tell("following", s, c); err != nil {
+				return err
+			}
+		}
+		if c.Trouble != "" && c.Trouble != was.Trouble {
+			if err := w.tell("trouble", s, c); err != nil {
+				return err
+			}
+		}
+		if c.Complete && (!was.Complete || c.Release != was.Release) {
+			if err := w.tell("complete", s, c); err != nil {
+				return err
+			}
+		}
+		if !c.Complete {
+			busy++
+			now.what = fmt.Sprintf("%s: %s", brieflyTitled(c), c.Phase)
+			now.done += c.BytesHere
+			now.total += c.Bytes
+			now.more = "from " + count(c.Holders, "node")
+		}
+	}
+	switch {
+	case busy == 0:
+		w.progress.end()
+		return nil
+	case busy > 1:
+		now.what, now.more = "fetching "+count(busy, "collection"), ""
+	}
+	w.progress.update(now)
+	return nil
+}
+
+func (w *mirroring) tell(event string, s control.Status, c control.Collection) error {
+	if w.json {
+		return printJSON(w.app.stdout, joinEvent{event, s.Addrs, c})
+	}
+	w.progress.end() // the line stays, the bar comes again below it
+	switch event {
+	case "following":
+		fmt.Fprintf(w.app.stdout, "Mirroring %s.\n", title(c))
+	case "trouble":
+		fmt.Fprintf(w.app.console, "swarmnode: %s: %s\n", title(c), c.Trouble)
+	case "complete":
+		took := ""
+		if c.AnnouncedToComplete > 0 {
+			took = fmt.Sprintf(", %s after it was heard of", seconds(c.AnnouncedToComplete))
+		}
+		fmt.Fprintf(w.app.stdout, "%s is complete: release %d, %s, %s%s.\n", title(c), c.Release, count(c.Files, "file"), size(c.Bytes), took)
+	}
+	return nil
+}
+
+// title is how people know a collection: by name once that is known, and by ID.
+func title(c control.Collection) string {
+	if c.Name == "" {
+		return c.ID.String()
+	}
+	return c.Name
+}
+
+// brieflyTitled is the same where there is little room.
+func brieflyTitled(c control.Collection) string {
+	const shown = 12
+	if t := title(c); t != c.ID.String() {
+		return t
+	}
+	return c.ID.String()[:shown] + "…"
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+const (
+	// lineEvery is how often a line of progress is printed where there is no terminal.
+	lineEvery = 10 * time.Second
+	// rateOver is the time over which the rate that is shown is averaged.
+	rateOver = 3 * time.Second
+	barWidth = 40
+)
+
+// console is stderr. What is written while a bar is shown appears above it.
+type console struct {
+	out      io.Writer
+	terminal bool
+
+	mu   sync.Mutex // guards bars and serialises writes
+	bars *mpb.Progress
+}
+
+func newConsole(out io.Writer) *console {
+	c := &console{out: out}
+	if f, ok := out.(*os.File); ok {
+		st, err := f.Stat()
+		c.terminal = err == nil && st.Mode()&os.ModeCharDevice != 0
+	}
+	return c
+}
+
+// Write writes a whole line or more.
+func (c *console) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bars != nil {
+		return c.bars.Write(b)
+	}
+	return c.out.Write(b)
+}
+
+func (c *console) show(bars *mpb.Progress) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bars = bars
+}
+
+// at is where some work stands.
+type at struct {
+	what        string // "fetching archive release 2"
+	done, total int64  // bytes; total 0 as long as unknown
+	more        string // "from 3 nodes"
+}
+
+// progress shows how some work gets on: a bar on a terminal, elsewhere a line every 10 s, nothing for scripts.
+type progress struct {
+	console *console
+	quiet   bool
+	started time.Time
+
+	mu      sync.Mutex // guards all below
+	at      at
+	bars    *mpb.Progress // nil until there is something to show, and where there is no terminal
+	bar     *mpb.Bar
+	printed time.Time // of the last line
+	rate    rate
+}
+
+// newProgress makes a progress; quiet shows nothing.
+func (a *app) newProgress(quiet bool) *progress {
+	now := time.Now()
+	return &progress{console: a.console, quiet: quiet, started: now, printed: now}
+}
+
+// update says where the work stands now.
+func (p *progress) update(s at) {
+	if p.quiet {
+		return
+	}
+	p.mu.Lock()
+	now := time.Now()
+	if s.what != p.at.what {
+		p.rate = rate{}
+	}
+	p.at = s
+	p.rate.add(now, s.done)
+	if p.console.terminal {
+		p.draw()
+		p.mu.Unlock()
+		return
+	}
+	line := ""
+	if now.Sub(p.printed) >= lineEvery {
+		p.printed = now
+		line = p.text() + "\n"
+	}
+	p.mu.Unlock()
+	if line != "" {
+		io.WriteString(p.console, line) //nolint:errcheck // nobody is left to tell
+	}
+}
+
+// draw moves the bar. The caller holds p.mu.
+func (p *progress) draw() {
+	if p.bar == nil {
+		p.bars = mpb.New(mpb.WithOutput(p.console.out), mpb.WithWidth(barWidth))
+		p.bar = p.bars.AddBar(0, mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return " " + p.text()
+		})))
+		p.console.show(p.bars)
+	}
+	bar, s := p.bar, p.at
+	p.mu.Unlock() // the bar may be waiting for text
+	bar.SetTotal(max(s.total, s.done+1), false)
+	bar.SetCurrent(s.done)
+	p.mu.Lock()
+}
+
+// text is the line that is shown. The caller holds p.mu.
+func (p *progress) text() string {
+	s := p.at.what
+	switch {
+	case p.at.total > 0:
+		s += fmt.Sprintf(": %s of %s", size(p.at.done), size(p.at.total))
+	case p.at.done > 0:
+		s += fmt.Sprintf(": %s", size(p.at.done))
+	}
+	if r := p.rate.perSecond(); r > 0 {
+		s += fmt.Sprintf(", %s/s", size(r))
+		if left := p.at.total - p.at.done; left > 0 {
+			s += fmt.Sprintf(", %s left", brief(time.Duration(float64(left)/float64(r)*float64(time.Second))))
+		}
+	}
+	if p.at.more != "" {
+		s += ", " + p.at.more
+	}
+	return s
+}
+
+// end takes the bar away. It may be called twice; update shows a new bar.
+func (p *progress) end() {
+	p.mu.Lock()
+	bars, bar := p.bars, p.bar
+	p.bars, p.bar = nil, nil
+	p.mu.Unlock()
+	if bars == nil {
+		return
+	}
+	p.console.show(nil)
+	bar.Abort(true)
+	bars.Wait()
+}
+
+// rate is the speed of the last seconds.
+type rate struct {
+	from, to         time.Time
+	fromDone, toDone int64
+	bytesPerSecond   float64
+}
+
+func (r *rate) add(now time.Time, done int64) {
+	if r.from.IsZero() || done < r.toDone {
+		*r = rate{from: now, fromDone: done, to: now, toDone: done}
+		return
+	}
+	r.to, r.toDone = now, done
+	if d := now.Sub(r.from); d >= rateOver {
+		r.bytesPerSecond = float64(done-r.fromDone) / d.Seconds()
+		r.from, r.fromDone = now, done
+	}
+}
+
+func (r *rate) perSecond() int64 {
+	if d := r.to.Sub(r.from); r.bytesPerSecond == 0 && d > time.Second {
+		return int64(float64(r.toDone-r.fromDone) / d.Seconds())
+	}
+	return int64(r.bytesPerSecond)
+}
+
+// size writes a number of bytes for people.
+func size[T int64 | uint64 | int](n T) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+// count writes a number of things: "1 file", "1,200 files".
+func count[T int64 | uint64 | int](n T, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + one + "s"
+}
+
+// brief writes a duration for people: "340 ms", "4.2 s", "3m20s".
+func brief(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+func seconds(s float64) string { return brief(time.Duration(s * float64(time.Second))) }

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"swarmnode/node/control"
+)
+
+// scriptWait bounds each wait in a script.
+const scriptWait = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"swarmnode": main})
+}
+
+// TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
+// node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
+// that release and sets ADDR.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_STATE_HOME", e.WorkDir+"/state")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"published": func(ts *testscript.TestScript, _ bool, args []string) {
+				waitFor(ts, args[0], func(c control.Collection) bool { return c.Published && c.Release > 0 })
+			},
+			"complete": func(ts *testscript.TestScript, _ bool, args []string) {
+				waitFor(ts, args[0], func(c control.Collection) bool {
+					return !c.Published && c.Complete && (len(args) < 2 || args[1] == strconv.FormatUint(c.Release, 10))
+				})
+			},
+		},
+	})
+}
+
+func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection) bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), scriptWait)
+	defer cancel()
+	client := control.NewClient(ts.MkAbs(home))
+	var last control.Status
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s, err := client.Status(ctx); err == nil {
+			last = s
+			for _, c := range s.Collections {
+				if ok(c) {
+					ts.Setenv("ID", c.ID.String())
+					ts.Setenv("ADDR", bestAddr(s.Addrs))
+					return
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("after %s still not; last status: %+v", scriptWait, last)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs some seconds")
+	}
+	keep := t.TempDir()
+	var out, errs lockedBuffer
+	if code := run(t.Context(), []string{"demo", "--keep", keep}, os.Stdin, &out, &errs); code != 0 {
+		t.Fatalf("got exit code %d, want 0\n%s%s", code, out.String(), errs.String())
+	}
+	sum, err := compareTrees(t.Context(), keep+"/master", keep+"/joiner")
+	if err != nil || sum.files < demoPackages {
+		t.Errorf("got %d files and error %v, want at least %d and none", sum.files, err, demoPackages)
+	}
+}

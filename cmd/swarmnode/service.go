@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"swarmnode/node"
+	"swarmnode/node/control"
+)
+
+// watchEvery is how often a command looks at the status of the node that it tells about.
+const watchEvery = 300 * time.Millisecond
+
+// nodeFlags are the flags of the commands that run a node.
+type nodeFlags struct {
+	listen    []string
+	bootstrap []string
+	noMDNS    bool
+	noNAT     bool
+	public    bool
+	json      bool
+}
+
+func (f *nodeFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.listen, "listen", nil, "`ADDRESS` to listen on, such as :4101 or /ip4/192.0.2.1/tcp/4101; may be repeated (default port 4101 on all addresses, else a free one)")
+	fl.StringSliceVar(&f.bootstrap, "bootstrap", nil, "`ADDRESS` of a node to connect to, as that node prints it; may be repeated")
+	fl.BoolVar(&f.noMDNS, "no-mdns", false, "do not look for nodes on the local network")
+	fl.BoolVar(&f.noNAT, "no-port-mapping", false, "do not ask the router to open a port")
+	fl.BoolVar(&f.public, "public", false, "this machine is reachable from everywhere: do not test it, help others to find each other")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
+}
+
+func (f *nodeFlags) config(a *app) node.Config {
+	return node.Config{Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public,
+		UserAgent: "swarmnode/" + version(), Log: a.log()}
+}
+
+// serve runs a node around work: work ends by itself or with ctx, then the node is stopped. If the node fails, the ctx of
+// work ends with the reason.
+func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.Context, n *node.Node) error) error {
+	n, err := node.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if note := n.Note(); note != "" {
+		fmt.Fprintf(a.console, "swarmnode: %s\n", note)
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // work leans on the node, so it ends first
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		err := n.Run(running)
+		if err == nil && running.Err() == nil {
+			err = errors.New("the node stopped by itself")
+		}
+		fail(err)
+		ended <- err
+	}()
+	err = work(ctx, n)
+	stop()
+	if nodeErr := <-ended; nodeErr != nil {
+		return nodeErr
+	}
+	return err
+}
+
+// interrupted reports whether ctx ended because the user wants it, and nothing else is wrong.
+func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errInterrupted) }
+
+// watch calls look from time to time until it says done or fails, or ctx ends: that is nil if the user wanted it.
+func watch(ctx context.Context, look func() (done bool, err error)) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if done, err := look(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			if interrupted(ctx) {
+				_, err := look() // what happened since the last time is told, too
+				if errors.Is(err, context.Canceled) {
+					err = nil
+				}
+				return err
+			}
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// mirrored lists the collections that a node mirrors.
+func mirrored(s control.Status) []control.Collection {
+	var list []control.Collection
+	for _, c := range s.Collections {
+		if !c.Published {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// printJSON writes v as one line.
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"swarmnode/node/control"
+)
+
+const (
+	// statusTimeout bounds the wait for the running node.
+	statusTimeout = 5 * time.Second
+	// shownPeers is how many peers are listed for people.
+	shownPeers = 10
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Tell how the node that runs here is doing",
+		Long: `Ask the node that runs with this home directory how it is doing. The first line says whether there
+is anything to worry about.`,
+		Example: "  swarmnode status\n  swarmnode status --json | jq .verdict",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), statusTimeout)
+			defer cancel()
+			s, err := control.NewClient(a.home).Status(ctx)
+			switch {
+			case errors.Is(err, control.ErrNoNode):
+				return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
+					"or name the directory of a running one with --home", a.home)
+			case errors.Is(err, context.DeadlineExceeded):
+				return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
+			case err != nil:
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(a.stdout)
+				enc.SetIndent("", "  ")
+				enc.SetEscapeHTML(false)
+				return enc.Encode(s)
+			}
+			writeStatus(a.stdout, s, time.Now())
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
+	return cmd
+}
+
+// writeStatus writes the verdict, then release and freshness, completeness, holders, totals and peers.
+func writeStatus(out io.Writer, s control.Status, now time.Time) {
+	fmt.Fprintln(out, s.Verdict)
+	for _, c := range s.Collections {
+		writeCollection(out, c, now)
+	}
+	fmt.Fprintf(out, "\nnode %s\n", s.ID)
+	for _, a := range s.Addrs {
+		fmt.Fprintf(out, "  address   %s\n", a)
+	}
+	fmt.Fprintf(out, "  home      %s\n", s.Home)
+	fmt.Fprintf(out, "  traffic   %s received, %s sent in %s\n", size(s.BytesIn), size(s.BytesOut), now.Sub(s.Started).Round(time.Second))
+	for _, b := range s.Bootstrap {
+		if !b.Connected {
+			fmt.Fprintf(out, "  not connected to %s", b.Addr)
+			if b.Error != "" {
+				fmt.Fprintf(out, ": %s", b.Error)
+			}
+			fmt.Fprintln(out)
+		}
+	}
+	fmt.Fprintf(out, "  peers     %d\n", len(s.Peers))
+	for i, p := range s.Peers {
+		if i == shownPeers {
+			fmt.Fprintf(out, "    and %d more; --json lists all\n", len(s.Peers)-i)
+			break
+		}
+		fmt.Fprintf(out, "    %s %s %s, round trip %s, %s received, %s sent\n", p.ID, p.Addr, p.Transport, p.RTT.Round(10*time.Microsecond), size(p.BytesIn), size(p.BytesOut))
+	}
+}
+
+func writeCollection(out io.Writer, c control.Collection, now time.Time) {
+	fmt.Fprintf(out, "\n%s\n", title(c))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(out, "  %-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if c.Name != "" {
+		line("id", "%s", c.ID)
+	}
+	release := fmt.Sprint(c.Release)
+	switch {
+	case c.Release == 0 && c.Head == 0:
+		release = "none yet"
+	case c.Release == 0:
+		release = fmt.Sprintf("none yet, fetching %d", c.Head)
+	case c.Head > c.Release:
+		release += fmt.Sprintf(", fetching %d", c.Head)
+	}
+	if !c.FreshAsOf.IsZero() {
+		release += fmt.Sprintf(", fresh as of %s (%s ago)", c.FreshAsOf.Local().Format(time.DateTime), max(now.Sub(c.FreshAsOf), 0).Round(time.Second))
+	}
+	line("release", "%s", release)
+	if !c.Expires.IsZero() {
+		line("expires", "%s", c.Expires.Local().Format(time.DateTime))
+	}
+	if c.Published {
+		line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
+		line("mirrors", "%d complete", c.Mirrors)
+	} else {
+		state := c.Phase
+		if c.Complete {
+			state = "complete"
+		}
+		line("content", "%s: %s of %s, %d of %s, %s", state, size(c.BytesHere), size(c.Bytes), c.SegmentsComplete, count(c.Segments, "segment"), count(c.Files, "file"))
+		disk := size(c.BytesOnDisk)
+		if c.BytesBudget > 0 {
+			disk += " of " + size(c.BytesBudget) + " given"
+		}
+		line("disk", "%s", disk)
+		line("holders", "%d connected, %s said they are complete", c.Holders, count(c.Mirrors, "other node"))
+		line("received", "%s, of which %s metadata and %s wasted", size(c.ReceivedBytes), size(c.MetadataBytes), size(c.WastedBytes))
+	}
+	if c.Lag > 0 {
+		line("late", "%s missed", count(c.Lag, "heartbeat"))
+	}
+	if c.Trouble != "" {
+		line("trouble", "%s", c.Trouble)
+	}
+	if c.Alarm != "" {
+		line("alarm", "%s", c.Alarm)
+	}
+}
