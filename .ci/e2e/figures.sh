@@ -100,6 +100,7 @@ bench() { # bench WHAT REACH PACKAGE PATTERN
   done <"$work/logs/bench.lines"
 }
 bench "update of 200 files in 2 million" "64 KB, under 2 s" ./content 'Update200'
+bench "idle mirror of 100,000 files, 100 GB" "at most 60 MiB" ./node 'IdleMirror'
 bench "announcement to 50 nodes" "p99 at most 1 s" ./gossip/topic 'Announce'
 
 printf '\n%-34s %-42s %-26s %s\n' "figure" "measured" "to reach" "command"
