@@ -3,7 +3,6 @@ package content
 import (
 	"fmt"
 	"iter"
-	"slices"
 )
 
 // Totals are the sums over a release that people want to see first.
@@ -73,12 +72,6 @@ func BuildTree(entries iter.Seq2[Entry, error], put Put) (Digest, Totals, error)
 type Edits struct {
 	Upserts []Entry  // new entries, and those that replace one with the same path
 	Deletes []string // paths that are gone
-}
-
-// Sort brings both lists into order.
-func (d *Edits) Sort() {
-	slices.SortFunc(d.Upserts, func(a, b Entry) int { return ComparePaths(a.Path, b.Path) })
-	slices.SortFunc(d.Deletes, ComparePaths)
 }
 
 // Empty reports whether nothing changes.

@@ -93,6 +93,12 @@ func diff(from, to model) Edits {
 	return d
 }
 
+// Sort brings both lists into order.
+func (d *Edits) Sort() {
+	slices.SortFunc(d.Upserts, func(a, b Entry) int { return ComparePaths(a.Path, b.Path) })
+	slices.SortFunc(d.Deletes, ComparePaths)
+}
+
 func (p Put) blocks(b Blocks) Put {
 	return func(data []byte) (Digest, error) { return b.Put(data), nil }
 }

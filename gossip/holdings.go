@@ -154,9 +154,9 @@ func isBitmap(b content.Bitmap, n int) bool {
 	return top != 0 && (len(b)-1)*8+bits.Len8(top) <= n
 }
 
-// View is what one peer said it has. The zero value is a peer that has said nothing.
+// View is what one peer said it has: the plain meaning of the messages. policy.Transfer keeps the same of many peers in less
+// memory, and tests hold it and those who send the messages to this. The zero value is a peer that has said nothing.
 type View struct {
-	release  uint64
 	below    uint32
 	lost     content.Bitmap // segments below that it does not have
 	segments content.Bitmap
@@ -169,7 +169,6 @@ func (v *View) Apply(h Holdings) {
 	if h.Reset {
 		*v = View{}
 	}
-	v.release = max(v.release, h.Release)
 	if h.Below > 0 {
 		v.below = max(v.below, h.Below)
 		v.lost.AndNot(content.Full(h.Below))
@@ -213,9 +212,6 @@ func (v *View) addPartial(p PartialSegment) {
 	v.partial[p.Segment] = have
 }
 
-// Release is the newest release whose segments the peer knows.
-func (v *View) Release() uint64 { return v.release }
-
 // HasSegment reports whether the peer has every live chunk of a segment.
 func (v *View) HasSegment(s uint32) bool {
 	return s < v.below && !v.lost.Has(s) || v.segments.Has(s)
@@ -224,14 +220,6 @@ func (v *View) HasSegment(s uint32) bool {
 // HasChunk reports whether the peer has a chunk, if it is alive.
 func (v *View) HasChunk(ref content.Ref) bool {
 	return v.HasSegment(ref.Segment) || v.partial[ref.Segment].Has(ref.Index)
-}
-
-// Chunks gives the chunks that the peer has of a segment: all of them, or those of the bitmap, which is shared.
-func (v *View) Chunks(s uint32) (some content.Bitmap, all bool) {
-	if v.HasSegment(s) {
-		return nil, true
-	}
-	return v.partial[s], false
 }
 
 // Partial is how many partial segments the peer has that are known here.

@@ -47,7 +47,8 @@ type follower struct {
 	disk     *store.Disk
 	fetch    *fetch.Fetcher
 	mirror   *mirror.Mirror
-	metadata atomic.Uint64 // bytes of metadata blocks received
+	metadata atomic.Uint64      // bytes of metadata blocks received
+	banned   chan gossip.PeerID // that sent wrong bytes too often; the neighbourhood takes them
 }
 
 // master is what the publisher of a collection has.
@@ -154,7 +155,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 }
 
 func (n *Node) openFollower(c *collection) error {
-	f := &follower{}
+	f := &follower{banned: make(chan gossip.PeerID, 16)}
 	disk, err := store.OpenDisk(filepath.Join(c.dir, "segments"), store.Config{
 		Budget: n.cfg.Disk, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) }, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
@@ -173,7 +174,13 @@ func (n *Node) openFollower(c *collection) error {
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
-		Transfer: policy.TransferConfig{Exempt: func(p gossip.PeerID) bool { return p == c.remembered().Publisher }},
+		Banned: func(p gossip.PeerID) {
+			select {
+			case f.banned <- p:
+			default: // as many are being dealt with; the fetcher does not ask it anyway
+			}
+		},
+		Transfer: policy.TransferConfig{BanTime: banTime, Exempt: func(p gossip.PeerID) bool { return p == c.remembered().Publisher }},
 	})
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,

@@ -25,6 +25,8 @@ const (
 	findSoon  = 5 * time.Second
 	// lookEvery is how often the neighbours of a collection are thought about.
 	lookEvery = 5 * time.Second
+	// banTime is how long a peer that sent wrong bytes is not dialed: as long as policy.Transfer does not ask it.
+	banTime = 24 * time.Hour
 	// dialTimeout bounds one attempt to reach a member.
 	dialTimeout = 15 * time.Second
 )
@@ -108,6 +110,10 @@ func (n *Node) neighbours(ctx context.Context, c *collection) error {
 		node: n, c: c, peers: policy.NewPeers(policy.PeersConfig{}, newRand()), near: map[gossip.PeerID]bool{},
 		dialed: make(chan dial), found: make(chan gossip.PeerID), searched: make(chan struct{}),
 	}
+	var banned <-chan gossip.PeerID // nil, which never gives, for a publisher
+	if c.follower != nil {
+		banned = c.follower.banned
+	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -118,6 +124,8 @@ func (n *Node) neighbours(ctx context.Context, c *collection) error {
 		case <-tick.C:
 		case id := <-k.found:
 			k.connected(id)
+		case id := <-banned:
+			k.peers.Ban(id, time.Now().Add(banTime))
 		case d := <-k.dialed:
 			if d.err != nil {
 				k.peers.DialFailed(time.Now(), d.peer)

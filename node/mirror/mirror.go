@@ -6,7 +6,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -153,8 +152,12 @@ func (m *Mirror) resume() error {
 	if err != nil {
 		return err
 	}
-	if missing, err := content.MissingNodes(man.Tree, m.cfg.Pack, 1); err != nil || len(missing) > 0 {
-		return cmpErr(err, "nodes of the file tree are missing")
+	missing, err := content.MissingNodes(man.Tree, m.cfg.Pack, 1)
+	if err == nil && len(missing) > 0 {
+		err = &content.Missing{Blocks: missing}
+	}
+	if err != nil {
+		return fmt.Errorf("file tree: %w", err)
 	}
 	for n, s := range infos {
 		if !s.Retired() && !m.cfg.Pack.Has(s.Table) {
@@ -184,13 +187,6 @@ func lacking(s content.SegmentInfo, here content.Bitmap) content.Bitmap {
 	live := s.Live()
 	live.AndNot(here)
 	return live
-}
-
-func cmpErr(err error, otherwise string) error {
-	if err != nil {
-		return err
-	}
-	return errors.New(otherwise)
 }
 
 // manifest reads a manifest that is here.
