@@ -62,8 +62,9 @@ type node struct {
 	server     server
 	store      store
 	news       newsheet
-	wakeAt     time.Time // when the next step is planned; zero: not
-	full       bool      // the last step asked for all that may be in flight: nothing but an answer changes anything
+	box        mailbox
+	wakeAt     time.Duration // when the next step is planned; 0: not
+	full       bool          // the last step asked for all that may be in flight: nothing but an answer changes anything
 	report     NodeReport
 }
 
@@ -115,6 +116,7 @@ func newSwarm(w *World, c swarmConfig) *swarm {
 			n.store.missing[seg] = len(c.sizes[seg])
 		}
 		n.news.last = -c.tell
+		n.box.check = n.check
 		n.inbox = gossip.NewInbox(&verifier{}, gossip.Head{})
 		n.transfer = policy.NewTransfer(policy.TransferConfig{InFlight: c.inFlight}, w.rng(i))
 		if i > 0 && n.kind != liar {
@@ -189,6 +191,7 @@ func (n *node) knows(o *node) bool {
 func (n *node) part(o *node) {
 	for _, side := range [2][2]*node{{n, o}, {o, n}} {
 		from, other := side[0], side[1]
+		from.read()
 		from.neighbours = slices.DeleteFunc(from.neighbours, func(k neighbour) bool { return k.node == other })
 		from.transfer.Gone(from.s.w.time(), other.id())
 		if l := from.server.lines[other.index]; l != nil {
@@ -200,7 +203,12 @@ func (n *node) part(o *node) {
 }
 
 // send lets something happen at another node after the time a message takes.
-func (n *node) send(to *node, do func()) { n.s.w.after(n.s.w.rtt(n.index, to.index)/2, do) }
+func (n *node) send(to *node, do func()) {
+	n.s.w.after(n.s.w.rtt(n.index, to.index)/2, func() {
+		to.read()
+		do()
+	})
+}
 
 // publish makes n the holder of everything and announces it.
 func (n *node) publish(raw []byte, seed bool) {
@@ -246,6 +254,7 @@ func (n *node) receive(from *node, raw []byte) {
 		return
 	}
 	n.s.w.after(n.s.w.rtt(n.index, from.index), func() { // the tables, from the one who told; they are small
+		n.read()
 		for seg, sizes := range n.s.sizes {
 			n.transfer.Want(uint32(seg), func(i uint32) uint32 { return sizes[i] }, content.Full(uint32(len(sizes))))
 		}
@@ -275,7 +284,10 @@ func (n *node) step() {
 		})
 	}
 	n.full = len(st.Ask) == 0 && st.InFlight+content.MaxChunkSize > n.inFlight()
-	n.planWake(st.Wake)
+	if !st.Wake.IsZero() {
+		n.planWake(st.Wake.Sub(epoch))
+	}
+	n.lookAgain()
 }
 
 // inFlight is the most that n may have asked for.
@@ -284,20 +296,6 @@ func (n *node) inFlight() uint64 {
 		return math.MaxUint64
 	}
 	return n.s.swarmConfig.inFlight
-}
-
-// planWake plans the next step. One that is planned for sooner stays: it will plan again.
-func (n *node) planWake(at time.Time) {
-	if at.IsZero() || !n.wakeAt.IsZero() && !at.Before(n.wakeAt) {
-		return
-	}
-	n.wakeAt = at
-	n.s.w.after(at.Sub(n.s.w.time()), func() {
-		if n.wakeAt.Equal(at) {
-			n.wakeAt = time.Time{}
-			n.step()
-		}
-	})
 }
 
 // arrived takes a chunk: it is kept if it is right.
@@ -367,15 +365,7 @@ func (n *node) broadcast(h *gossip.Holdings) {
 		if o.store.left == 0 || o.kind == liar {
 			continue
 		}
-		n.s.w.after(o.rtt/2, func() {
-			if !o.cares(h) {
-				return
-			}
-			o.transfer.Holds(n.s.w.time(), n.id(), *h)
-			if !o.full {
-				o.planWake(n.s.w.time().Add(lookDelay))
-			}
-		})
+		n.post(o.node, o.rtt/2, h)
 	}
 }
 

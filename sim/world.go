@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -17,6 +18,7 @@ type World struct {
 	seed     uint64
 	places   []place
 	happened uint64 // events so far
+	turn     uint64 // queue.seq of what happens now
 }
 
 // Streams of random numbers, so that one more draw in one place changes nothing elsewhere.
@@ -53,10 +55,10 @@ func (w *World) run(end time.Duration, done func() bool) bool {
 				return false
 			}
 			e, _ := w.events.pop()
-			w.now = e.at
+			w.now, w.turn = e.at, e.seq
 			e.do()
 		} else if flows && w.net.ends[0].end <= end {
-			w.now = w.net.ends[0].end
+			w.now, w.turn = w.net.ends[0].end, math.MaxUint64
 			w.net.finish()
 		} else {
 			return false

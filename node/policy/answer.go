@@ -16,6 +16,7 @@ type request struct {
 	open     content.Bitmap // chunks still expected, counted from the first of the run
 	deadline time.Time      // cancelled then; every chunk that arrives moves it
 	queued   time.Time      // the deadline at which it stands in the heap, the same or earlier
+	ended    bool           // not open any more; the heap may still hold it
 	robbed   bool           // its last chunks were given to another peer, see steal
 }
 
@@ -218,7 +219,7 @@ func (t *Transfer) end(r *request) {
 		r.s.inFlight -= size
 		t.inFlight -= size
 	}
-	r.open = nil
+	r.open, r.ended = nil, true
 	delete(t.requests, r.ID)
 	r.s.asked = slices.DeleteFunc(r.s.asked, func(o *request) bool { return o == r })
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -52,7 +53,7 @@ func (t *Transfer) soonest() *request {
 	for len(t.deadlines) > 0 {
 		r := t.deadlines[0]
 		switch {
-		case t.requests[r.ID] != r:
+		case r.ended:
 			t.deadlines.pop()
 		case r.deadline.After(r.queued):
 			r.queued = r.deadline
@@ -108,7 +109,7 @@ func (t *Transfer) ask(now time.Time) *request {
 		if w == nil {
 			return nil
 		}
-		s := t.bestHolder(w, now)
+		s := t.bestHolder(w)
 		if s == nil {
 			panic("policy: a segment was chosen for a peer that is not among its holders")
 		}
@@ -131,7 +132,7 @@ func (t *Transfer) rarest(now time.Time) *want {
 			open = append(open, s)
 		}
 	}
-	t.scratch.open = open[:0]
+	t.scratch.open = open
 	if len(open) == 0 || len(x.slots) == 0 {
 		return nil
 	}
@@ -146,7 +147,7 @@ func (t *Transfer) rarest(now time.Time) *want {
 			continue
 		}
 		for _, s := range open {
-			if s.rarest > b {
+			if int(s.rarest) > b {
 				continue
 			}
 			if slot, ok := common(from, &x.buckets[b], &x.begun, &s.useful); ok {
@@ -154,13 +155,13 @@ func (t *Transfer) rarest(now time.Time) *want {
 			}
 		}
 		for _, s := range open {
-			if s.rarest > b {
+			if int(s.rarest) > b {
 				continue
 			}
 			if slot, ok := common(from, &x.buckets[b], &s.useful); ok {
 				return x.slots[slot]
 			}
-			s.rarest = b + 1
+			s.rarest = int32(b + 1)
 		}
 	}
 	for _, s := range open {
@@ -189,7 +190,7 @@ func (t *Transfer) anySegment(open []*source, from uint32) *want {
 
 // bestHolder chooses among the holders of w that have room: the better of two that are drawn from the best four, by
 // expected completion; now and then any.
-func (t *Transfer) bestHolder(w *want, now time.Time) *source {
+func (t *Transfer) bestHolder(w *want) *source {
 	type candidate struct {
 		s  *source
 		in time.Duration
@@ -198,8 +199,8 @@ func (t *Transfer) bestHolder(w *want, now time.Time) *source {
 	n, open := 0, 0
 	explore := t.rng.Uint32N(exploreOneIn) == 0
 	var explored *source
-	for _, s := range t.order {
-		if !s.useful.has(w.slot) || t.room(s, now) == 0 {
+	for _, s := range t.scratch.open { // those with room: it is as rarest left it
+		if !s.useful.has(w.slot) {
 			continue
 		}
 		open++
@@ -293,12 +294,27 @@ func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, byt
 	t.stats.Asked++
 	t.extend(r, now)
 	r.queued = r.deadline
+	if len(t.deadlines) >= 2*len(t.requests)+deadlinesSpare {
+		t.deadlines.tidy()
+	}
 	t.deadlines.push(r)
 	return r
 }
 
-// deadlines is a binary heap of requests by queued.
+// deadlines is a binary heap of requests by queued. Those that have ended go when they come to the top, or when they are
+// more than the others.
 type deadlines []*request
+
+// deadlinesSpare is how many ended requests are kept whatever the number of the others: fewer are not worth a look.
+const deadlinesSpare = 8
+
+// tidy takes the ended requests out.
+func (d *deadlines) tidy() {
+	*d = slices.DeleteFunc(*d, func(r *request) bool { return r.ended })
+	for i := len(*d)/2 - 1; i >= 0; i-- {
+		d.down(i)
+	}
+}
 
 func (d *deadlines) push(r *request) {
 	*d = append(*d, r)

@@ -24,6 +24,7 @@ func (h *shelf) whole(seg uint32) bool {
 type parts struct {
 	who    []uint16 // numbers of sources
 	bits   []byte   // stride bytes for each
+	place  []uint16 // by number of a source: its row, plus one; 0: none
 	stride int
 }
 
@@ -32,10 +33,18 @@ func (p *parts) row(s *source) content.Bitmap {
 	if p == nil {
 		return nil
 	}
-	if k := slices.Index(p.who, s.number); k >= 0 {
+	if k := p.find(s); k >= 0 {
 		return p.at(k)
 	}
 	return nil
+}
+
+// find is the number of the row of a source; -1: there is none.
+func (p *parts) find(s *source) int {
+	if int(s.number) < len(p.place) {
+		return int(p.place[s.number]) - 1
+	}
+	return -1
 }
 
 // at is row k.
@@ -46,7 +55,7 @@ const rowsAtOnce = 8
 
 // add puts chunks into a row.
 func (p *parts) add(s *source, chunks content.Bitmap) {
-	k := slices.Index(p.who, s.number)
+	k := p.find(s)
 	if len(chunks) > p.stride {
 		wide := make([]byte, 0, len(chunks)*cap(p.who))
 		for i := range p.who {
@@ -62,6 +71,10 @@ func (p *parts) add(s *source, chunks content.Bitmap) {
 		}
 		p.who = append(p.who, s.number)
 		p.bits = append(p.bits, make([]byte, p.stride)...)
+		if n := int(s.number) + 1; n > len(p.place) {
+			p.place = append(p.place, make([]uint16, n-len(p.place))...)
+		}
+		p.place[s.number] = uint16(k + 1)
 	}
 	row := p.at(k)
 	for i, x := range chunks {
@@ -71,12 +84,15 @@ func (p *parts) add(s *source, chunks content.Bitmap) {
 
 // drop takes the row of a source out and reports whether there was one.
 func (p *parts) drop(s *source) bool {
-	k := slices.Index(p.who, s.number)
+	k, last := p.find(s), len(p.who)-1
 	if k < 0 {
 		return false
 	}
-	p.bits = slices.Delete(p.bits, k*p.stride, (k+1)*p.stride)
-	p.who = slices.Delete(p.who, k, k+1)
+	copy(p.at(k), p.at(last)) // the order of rows means nothing
+	p.who[k] = p.who[last]
+	p.place[p.who[k]] = uint16(k + 1)
+	p.place[s.number] = 0
+	p.bits, p.who = p.bits[:last*p.stride], p.who[:last]
 	return true
 }
 
@@ -89,6 +105,9 @@ func (t *Transfer) dropRow(s *source, seg uint32) {
 	s.rows--
 	if len(p.who) == 0 {
 		delete(t.parts, seg)
+		if w := t.wants.bySegment[seg]; w != nil {
+			w.parts = nil
+		}
 	}
 }
 
@@ -146,6 +165,9 @@ func (t *Transfer) addPartial(s *source, p gossip.PartialSegment) {
 	if x == nil {
 		x = &parts{}
 		t.parts[p.Segment] = x
+		if w := t.wants.bySegment[p.Segment]; w != nil {
+			w.parts = x
+		}
 	}
 	x.add(s, chunks)
 }
@@ -190,19 +212,19 @@ func (w *want) believe(s *source, chunks content.Bitmap) {
 
 // has reports whether s is believed to have chunk i of w.
 func (t *Transfer) has(s *source, w *want, i uint32) bool {
-	return (s.whole(w.seg) || t.parts[w.seg].row(s).Has(i)) && !w.lacks(s).Has(i)
+	return (s.whole(w.seg) || w.parts.row(s).Has(i)) && !w.lacks(s).Has(i)
 }
 
 // holds reports whether s has anything of w.
 func (t *Transfer) holds(s *source, w *want) bool {
-	return s.whole(w.seg) || t.parts[w.seg].row(s) != nil
+	return s.whole(w.seg) || w.parts.row(s) != nil
 }
 
 // usable is the set of free chunks of w that s has, in the memory of scratch; nil if there are none.
 func (t *Transfer) usable(w *want, s *source, scratch content.Bitmap) content.Bitmap {
 	set := append(scratch[:0], w.free...)
 	if !s.whole(w.seg) {
-		row := t.parts[w.seg].row(s)
+		row := w.parts.row(s)
 		set = set[:min(len(set), len(row))]
 		for i := range set {
 			set[i] &= row[i]
@@ -218,7 +240,7 @@ func (t *Transfer) usable(w *want, s *source, scratch content.Bitmap) content.Bi
 // only takes out of set what others than s have, too, unless nothing is left then. It reports whether it did.
 func (t *Transfer) only(w *want, s *source, set content.Bitmap) bool {
 	whole := s.whole(w.seg)
-	p := t.parts[w.seg]
+	p := w.parts
 	if w.whole > 1 || w.whole == 1 && !whole || p == nil || len(p.who) == 1 && !whole {
 		return false
 	}
@@ -239,7 +261,7 @@ func (t *Transfer) only(w *want, s *source, set content.Bitmap) bool {
 // copies is how many peers are believed to have chunk i.
 func (t *Transfer) copies(w *want, i uint32) int {
 	n := w.whole
-	if p := t.parts[w.seg]; p != nil && int(i/8) < p.stride {
+	if p := w.parts; p != nil && int(i/8) < p.stride {
 		for at := int(i / 8); at < len(p.bits); at += p.stride {
 			n += int(p.bits[at] >> (i % 8) & 1)
 		}

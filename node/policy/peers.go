@@ -51,12 +51,28 @@ const (
 // candidate is a peer that shares the collection.
 type candidate struct {
 	id     gossip.PeerID
-	state  peerState
 	rtt    time.Duration // 0: never measured
-	random bool          // as a neighbour it belongs to the random share
-	fails  int           // dials in a row
-	after  time.Time     // not dialed before
-	banned time.Time     // neither dialed nor kept before
+	state  peerState
+	random bool  // as a neighbour it belongs to the random share
+	fails  uint8 // dials in a row; no more are counted than make a difference
+	limits *limits
+}
+
+// limits are times before which something is not done to a candidate. Most have none.
+type limits struct {
+	after  time.Time // not dialed before
+	banned time.Time // neither dialed nor kept before
+}
+
+// free is the limits of a candidate that has none.
+var free limits
+
+// limit is what may be changed of the limits of c.
+func (c *candidate) limit() *limits {
+	if c.limits == &free {
+		c.limits = &limits{}
+	}
+	return c.limits
 }
 
 // Peers chooses the neighbours of one collection: mostly near ones by measured RTT, a share at random, which keeps
@@ -90,7 +106,7 @@ func (p *Peers) learn(peer gossip.PeerID) *candidate {
 		delete(p.byID, p.all[i].id)
 		p.all = slices.Delete(p.all, i, i+1)
 	}
-	c := &candidate{id: peer}
+	c := &candidate{id: peer, limits: &free}
 	p.byID[peer] = c
 	p.all = append(p.all, c)
 	return c
@@ -115,9 +131,12 @@ func (p *Peers) Connected(peer gossip.PeerID, rtt time.Duration) {
 func (p *Peers) Disconnected(now time.Time, peer gossip.PeerID) {
 	if c := p.byID[peer]; c != nil && c.state == connected {
 		c.state = idle
-		c.after = later(c.after, now.Add(p.jitter(p.cfg.Retry)))
+		c.limit().after = later(c.limits.after, now.Add(p.jitter(p.cfg.Retry)))
 	}
 }
+
+// maxFails doublings of any pause make more than the longest pause, and do not overflow.
+const maxFails = 30
 
 // DialFailed says that a dial did not lead to a connection.
 func (p *Peers) DialFailed(now time.Time, peer gossip.PeerID) {
@@ -127,17 +146,19 @@ func (p *Peers) DialFailed(now time.Time, peer gossip.PeerID) {
 	}
 	c.state = idle
 	wait := p.cfg.MaxRetry
-	if c.fails < 30 {
+	if c.fails < maxFails {
 		wait = min(wait, p.cfg.Retry<<c.fails)
 	}
-	c.fails++
-	c.after = later(c.after, now.Add(p.jitter(wait)))
+	if c.fails < maxFails {
+		c.fails++
+	}
+	c.limit().after = later(c.limits.after, now.Add(p.jitter(wait)))
 }
 
 // Ban keeps a peer from being a neighbour until then.
 func (p *Peers) Ban(peer gossip.PeerID, until time.Time) {
 	if c := p.learn(peer); c != nil {
-		c.banned = later(c.banned, until)
+		c.limit().banned = later(c.limits.banned, until)
 	}
 }
 
@@ -167,14 +188,14 @@ func (p *Peers) Next(now time.Time) PeersStep {
 	have, under := 0, 0
 	for _, c := range p.all {
 		switch {
-		case c.state == connected && c.banned.After(now):
+		case c.state == connected && c.limits.banned.After(now):
 			step.Drop = append(step.Drop, c.id)
 			c.state = idle
 		case c.state == connected:
 			have++
 		case c.state == dialing:
 			under++
-		case !later(c.after, c.banned).After(now):
+		case !later(c.limits.after, c.limits.banned).After(now):
 			ready = append(ready, c)
 		}
 	}
@@ -234,7 +255,7 @@ func (p *Peers) surplus(now time.Time, n int) []gossip.PeerID {
 	var drop []gossip.PeerID
 	for _, c := range in[:n] {
 		c.state = idle
-		c.after = later(c.after, now.Add(p.jitter(p.cfg.MaxRetry)))
+		c.limit().after = later(c.limits.after, now.Add(p.jitter(p.cfg.MaxRetry)))
 		drop = append(drop, c.id)
 	}
 	return drop
@@ -265,7 +286,7 @@ func (p *Peers) wake(now time.Time, have, under int) time.Time {
 		if c.state != idle || (have >= p.cfg.Low && c.rtt != 0) {
 			continue
 		}
-		when := later(later(c.after, c.banned), now)
+		when := later(later(c.limits.after, c.limits.banned), now)
 		if have >= p.cfg.Low {
 			when = later(when, p.explore)
 		}

@@ -3,53 +3,106 @@ package policy
 import "math/bits"
 
 // slotSet is a set of small numbers with one bit of summary for each 64, so that the intersection of sets of a
-// million numbers is searched in a few hundred steps. The zero value is empty.
+// million numbers is searched in a few hundred steps. The zero value is empty. Numbers below 64 take no memory beside it:
+// each source has a set of its own, and most releases have few segments.
 type slotSet struct {
-	words []uint64
-	heads []uint64 // bit i is set when words[i] is not zero
+	first uint64    // the numbers below 64
+	more  *slotRest // the others; nil: there never were any
 	count int
 }
 
+// slotRest holds the numbers of a slotSet from 64 on.
+type slotRest struct {
+	words []uint64 // word w is words[w-1]
+	heads []uint64 // bit w is set when word w is not zero; that of word 0 means nothing
+}
+
 func (s *slotSet) has(i uint32) bool {
-	w := int(i / 64)
-	return w < len(s.words) && s.words[w]&(1<<(i%64)) != 0
+	if i < 64 {
+		return s.first&(1<<i) != 0
+	}
+	w := int(i/64) - 1
+	return s.more != nil && w < len(s.more.words) && s.more.words[w]&(1<<(i%64)) != 0
 }
 
 func (s *slotSet) set(i uint32) {
-	w := int(i / 64)
-	for w >= len(s.words) {
-		s.words = append(s.words, 0)
+	if s.has(i) {
+		return
 	}
-	for w/64 >= len(s.heads) {
-		s.heads = append(s.heads, 0)
+	s.count++
+	if i < 64 {
+		s.first |= 1 << i
+		return
 	}
-	if s.words[w]&(1<<(i%64)) == 0 {
-		s.words[w] |= 1 << (i % 64)
-		s.heads[w/64] |= 1 << (w % 64)
-		s.count++
+	if s.more == nil {
+		s.more = &slotRest{}
 	}
+	m, w := s.more, int(i/64)
+	for w > len(m.words) {
+		m.words = append(m.words, 0)
+	}
+	for w/64 >= len(m.heads) {
+		m.heads = append(m.heads, 0)
+	}
+	m.words[w-1] |= 1 << (i % 64)
+	m.heads[w/64] |= 1 << (w % 64)
 }
 
 func (s *slotSet) clear(i uint32) {
 	if !s.has(i) {
 		return
 	}
-	w := i / 64
-	s.words[w] &^= 1 << (i % 64)
-	if s.words[w] == 0 {
-		s.heads[w/64] &^= 1 << (w % 64)
-	}
 	s.count--
+	if i < 64 {
+		s.first &^= 1 << i
+		return
+	}
+	m, w := s.more, i/64
+	m.words[w-1] &^= 1 << (i % 64)
+	if m.words[w-1] == 0 {
+		m.heads[w/64] &^= 1 << (w % 64)
+	}
+}
+
+// word is word w, which is not past the last head.
+func (s *slotSet) word(w int) uint64 {
+	if w == 0 {
+		return s.first
+	}
+	return s.more.words[w-1]
+}
+
+// head is the summary of words 64*h and on.
+func (s *slotSet) head(h int) uint64 {
+	if h > 0 {
+		return s.more.heads[h]
+	}
+	var head uint64
+	if s.more != nil {
+		head = s.more.heads[0] &^ 1
+	}
+	if s.first != 0 {
+		head |= 1
+	}
+	return head
+}
+
+// size is how many heads there are.
+func (s *slotSet) size() int {
+	if s.more == nil {
+		return 1
+	}
+	return len(s.more.heads)
 }
 
 // common finds the first number at or after from, going round at the end, that is in all of the sets.
 func common(from uint32, sets ...*slotSet) (uint32, bool) {
-	heads := len(sets[0].heads)
+	heads := sets[0].size()
 	for _, s := range sets {
 		if s.count == 0 {
 			return 0, false
 		}
-		heads = min(heads, len(s.heads))
+		heads = min(heads, s.size())
 	}
 	if i, ok := commonAfter(from, heads, sets); ok {
 		return i, true
@@ -65,7 +118,7 @@ func commonAfter(from uint32, heads int, sets []*slotSet) (uint32, bool) {
 	for h := int(first / 64); h < heads; h++ {
 		head := ^uint64(0)
 		for _, s := range sets {
-			head &= s.heads[h]
+			head &= s.head(h)
 		}
 		if h == int(first/64) {
 			head &= ^uint64(0) << (first % 64)
@@ -74,7 +127,7 @@ func commonAfter(from uint32, heads int, sets []*slotSet) (uint32, bool) {
 			w := h*64 + bits.TrailingZeros64(head)
 			word := ^uint64(0)
 			for _, s := range sets {
-				word &= s.words[w]
+				word &= s.word(w)
 			}
 			if w == int(first) {
 				word &= ^uint64(0) << (from % 64)

@@ -12,13 +12,14 @@ import (
 type source struct {
 	id       gossip.PeerID
 	rtt      time.Duration
+	reach    float64 // seconds that a window covers: RTT and TransferConfig.WindowTime
 	meter    meter
 	inFlight uint64
 	asked    []*request // in the order of asking
 	shelf
 	useful slotSet // wants of which it may have a free chunk
-	rarest int     // none of these is in a bucket below this one, see wantIndex.buckets
-	rows   int     // segments that it has in parts
+	rarest int32   // none of these is in a bucket below this one, see wantIndex.buckets
+	rows   uint16  // segments that it has in parts
 	number uint16  // in parts.who, its own as long as it is here
 	dry    bool    // the last look found nothing to ask it for; an offer ends that
 
@@ -89,7 +90,7 @@ func (t *Transfer) window(s *source) uint64 {
 	if s.meter.rate*slowRun.Seconds() >= float64(least) {
 		least *= 2
 	}
-	w := s.meter.rate * (s.rtt + t.cfg.WindowTime).Seconds()
+	w := s.meter.rate * s.reach
 	return uint64(min(max(w, float64(least)), float64(t.cfg.MaxWindow)))
 }
 
@@ -122,6 +123,7 @@ func (t *Transfer) Found(now time.Time, peer gossip.PeerID, rtt time.Duration) {
 	if rtt > 0 {
 		s.rtt = rtt
 	}
+	s.reach = (s.rtt + t.cfg.WindowTime).Seconds()
 }
 
 // freeNumber finds the number of a new source.

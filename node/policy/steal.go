@@ -176,7 +176,7 @@ func (t *Transfer) carryOut(now time.Time, th theft) *request {
 // endRobbed cancels a request of which the last chunk that was left to it is here: what it would send now is asked of
 // another.
 func (t *Transfer) endRobbed(r *request) {
-	if r.robbed && len(r.open) == 0 && t.requests[r.ID] == r {
+	if r.robbed && len(r.open) == 0 && !r.ended {
 		t.end(r)
 		t.news.cancel = append(t.news.cancel, r.ID)
 	}

@@ -21,6 +21,7 @@ type want struct {
 	needs int
 	frees int
 
+	parts   *parts // Transfer.parts of the segment
 	lack    []lack // by source
 	whole   int    // sources that have all of it
 	supply  int    // sources that may have a free chunk
@@ -67,7 +68,7 @@ func (t *Transfer) reindex(w *want) {
 		if bucket >= 0 && (w.bucket < 0 || bucket < w.bucket) {
 			for _, s := range t.order {
 				if s.useful.has(w.slot) {
-					s.rarest = min(s.rarest, bucket)
+					s.rarest = min(s.rarest, int32(bucket))
 				}
 			}
 		}
@@ -111,6 +112,7 @@ func (t *Transfer) Want(seg uint32, sizes Sizes, need content.Bitmap) {
 	}
 	if w == nil {
 		w = t.wants.add(seg)
+		w.parts = t.parts[seg]
 		defer t.findHolders(w)
 	}
 	w.sizes = sizes
@@ -185,11 +187,12 @@ func (t *Transfer) release(w *want, i uint32) {
 	w.frees++
 	t.reindex(w)
 	for _, s := range t.order {
-		if !t.holds(s, w) {
+		whole, row := s.whole(w.seg), w.parts.row(s)
+		if !whole && row == nil {
 			continue
 		}
 		s.dry = false // looked at again even if it lacks the chunk: then it turns out to have nothing to offer
-		if t.has(s, w, i) {
+		if (whole || row.Has(i)) && !w.lacks(s).Has(i) {
 			t.offer(s, w)
 		}
 	}
@@ -224,7 +227,7 @@ func (t *Transfer) offer(s *source, w *want) {
 		t.reindex(w)
 	}
 	if w.bucket >= 0 {
-		s.rarest = min(s.rarest, w.bucket)
+		s.rarest = min(s.rarest, int32(w.bucket))
 	}
 }
 
