@@ -20,6 +20,7 @@ type mail struct {
 type mailbox struct {
 	mails   []mail
 	checkAt time.Duration // when the node looks next; 0: it is not planned
+	later   time.Duration // another look that is planned, for after that; 0: none is known
 	check   func()        // node.check, made once
 }
 
@@ -78,8 +79,13 @@ func (n *node) look(at time.Duration) {
 	if n.box.checkAt != 0 && n.box.checkAt <= at {
 		return
 	}
+	if at != n.box.later {
+		n.s.w.after(at-n.s.w.now, n.box.check)
+	}
+	if n.box.checkAt != 0 {
+		n.box.later = n.box.checkAt
+	}
 	n.box.checkAt = at
-	n.s.w.after(at-n.s.w.now, n.box.check)
 }
 
 // lookAgain plans the next look after something happened.
@@ -94,6 +100,9 @@ func (n *node) lookAgain() {
 
 // check is what happens at the time of a look. One that was planned for later than another is void: it was planned again.
 func (n *node) check() {
+	if n.box.later == n.s.w.now {
+		n.box.later = 0
+	}
 	if n.box.checkAt != n.s.w.now {
 		return
 	}

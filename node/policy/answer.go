@@ -130,9 +130,7 @@ func (t *Transfer) penalise(now time.Time, s *source) {
 }
 
 func (t *Transfer) rest(s *source, until time.Time) {
-	if until.After(s.paused) {
-		s.paused = until
-	}
+	s.paused = max(s.paused, t.since(until))
 }
 
 // wrong counts a wrong chunk against its sender and bans it at the limit.

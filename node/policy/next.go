@@ -83,8 +83,8 @@ func (t *Transfer) wake(now time.Time) time.Time {
 		return at // a paused peer would not be asked: an answer has to come first
 	}
 	for _, s := range t.order {
-		if s.paused.After(now) && !s.dry && s.useful.count > 0 {
-			sooner(s.paused)
+		if s.paused > t.since(now) && !s.dry && s.useful.count > 0 {
+			sooner(t.base.Add(s.paused))
 		}
 	}
 	return at
@@ -92,7 +92,7 @@ func (t *Transfer) wake(now time.Time) time.Time {
 
 // room is how many bytes may be asked of s now.
 func (t *Transfer) room(s *source, now time.Time) uint64 {
-	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused.After(now) {
+	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused > t.since(now) {
 		return 0
 	}
 	window := t.window(s)
@@ -128,7 +128,7 @@ func (t *Transfer) rarest(now time.Time) *want {
 	x := &t.wants
 	open := t.scratch.open[:0]
 	for _, s := range t.order {
-		if t.room(s, now) > 0 {
+		if !s.dry && t.room(s, now) > 0 {
 			open = append(open, s)
 		}
 	}
@@ -294,7 +294,7 @@ func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, byt
 	t.stats.Asked++
 	t.extend(r, now)
 	r.queued = r.deadline
-	if len(t.deadlines) >= 2*len(t.requests)+deadlinesSpare {
+	if len(t.deadlines) >= len(t.requests)*5/4+deadlinesSpare {
 		t.deadlines.tidy()
 	}
 	t.deadlines.push(r)
@@ -302,11 +302,11 @@ func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, byt
 }
 
 // deadlines is a binary heap of requests by queued. Those that have ended go when they come to the top, or when they are
-// more than the others.
+// many beside the others.
 type deadlines []*request
 
 // deadlinesSpare is how many ended requests are kept whatever the number of the others: fewer are not worth a look.
-const deadlinesSpare = 8
+const deadlinesSpare = 4
 
 // tidy takes the ended requests out.
 func (d *deadlines) tidy() {

@@ -23,9 +23,12 @@ type source struct {
 	number uint16  // in parts.who, its own as long as it is here
 	dry    bool    // the last look found nothing to ask it for; an offer ends that
 
-	paused time.Time     // left alone until then
+	paused time.Duration // left alone until so long after Transfer.base
 	pause  time.Duration // how long the next pause for a timeout or a break is
 }
+
+// since is a time as a source holds it: a third of a time.Time, and there are hundreds of sources.
+func (t *Transfer) since(now time.Time) time.Duration { return now.Sub(t.base) }
 
 // record is what is remembered of a peer that sent wrong chunks.
 type record struct {
@@ -117,6 +120,9 @@ func (t *Transfer) Found(now time.Time, peer gossip.PeerID, rtt time.Duration) {
 			return
 		}
 		s = &source{id: peer, rtt: defaultRTT, dry: true, number: number}
+		if t.base.IsZero() {
+			t.base = now
+		}
 		t.sources[peer] = s
 		t.order = append(t.order, s)
 	}

@@ -71,7 +71,7 @@ func (t *Transfer) steal(now time.Time, before RequestID) *request {
 
 // spare is the room of a peer, also of one that has nothing free to offer.
 func (t *Transfer) spare(s *source, now time.Time) uint64 {
-	if len(s.asked) >= t.cfg.PeerAsks || s.paused.After(now) {
+	if len(s.asked) >= t.cfg.PeerAsks || s.paused > t.since(now) {
 		return 0
 	}
 	if window := t.window(s); s.inFlight+t.cfg.MinRun <= window {

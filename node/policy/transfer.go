@@ -129,6 +129,7 @@ type Transfer struct {
 	sources map[gossip.PeerID]*source
 	numbers []uint16          // of sources, not in use
 	parts   map[uint32]*parts // by segment, wanted or not
+	base    time.Time         // when the first was found
 	order   []*source         // in the order they were found: what loops go over, for maps have none
 
 	asking
