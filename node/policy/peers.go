@@ -53,9 +53,9 @@ type candidate struct {
 	id     gossip.PeerID
 	rtt    time.Duration // 0: never measured
 	state  peerState
-	random bool  // as a neighbour it belongs to the random share
-	fails  uint8 // dials in a row; no more are counted than make a difference
-	limits *limits
+	random bool    // as a neighbour it belongs to the random share
+	fails  uint8   // dials in a row; no more are counted than make a difference
+	limits *limits // nil: none
 }
 
 // limits are times before which something is not done to a candidate. Most have none.
@@ -64,15 +64,31 @@ type limits struct {
 	banned time.Time // neither dialed nor kept before
 }
 
-// free is the limits of a candidate that has none.
-var free limits
-
-// limit is what may be changed of the limits of c.
+// limit is the limits of c, to be changed.
 func (c *candidate) limit() *limits {
-	if c.limits == &free {
+	if c.limits == nil {
 		c.limits = &limits{}
 	}
 	return c.limits
+}
+
+// free is when c may be dialed.
+func (c *candidate) free() time.Time {
+	if c.limits == nil {
+		return time.Time{}
+	}
+	return later(c.limits.after, c.limits.banned)
+}
+
+// isBanned reports whether c is banned at this time.
+func (c *candidate) isBanned(now time.Time) bool {
+	return c.limits != nil && c.limits.banned.After(now)
+}
+
+// wait keeps c from being dialed until then.
+func (c *candidate) wait(until time.Time) {
+	l := c.limit()
+	l.after = later(l.after, until)
 }
 
 // Peers chooses the neighbours of one collection: mostly near ones by measured RTT, a share at random, which keeps
@@ -106,7 +122,7 @@ func (p *Peers) learn(peer gossip.PeerID) *candidate {
 		delete(p.byID, p.all[i].id)
 		p.all = slices.Delete(p.all, i, i+1)
 	}
-	c := &candidate{id: peer, limits: &free}
+	c := &candidate{id: peer}
 	p.byID[peer] = c
 	p.all = append(p.all, c)
 	return c
@@ -131,7 +147,7 @@ func (p *Peers) Connected(peer gossip.PeerID, rtt time.Duration) {
 func (p *Peers) Disconnected(now time.Time, peer gossip.PeerID) {
 	if c := p.byID[peer]; c != nil && c.state == connected {
 		c.state = idle
-		c.limit().after = later(c.limits.after, now.Add(p.jitter(p.cfg.Retry)))
+		c.wait(now.Add(p.jitter(p.cfg.Retry)))
 	}
 }
 
@@ -152,13 +168,14 @@ func (p *Peers) DialFailed(now time.Time, peer gossip.PeerID) {
 	if c.fails < maxFails {
 		c.fails++
 	}
-	c.limit().after = later(c.limits.after, now.Add(p.jitter(wait)))
+	c.wait(now.Add(p.jitter(wait)))
 }
 
 // Ban keeps a peer from being a neighbour until then.
 func (p *Peers) Ban(peer gossip.PeerID, until time.Time) {
 	if c := p.learn(peer); c != nil {
-		c.limit().banned = later(c.limits.banned, until)
+		l := c.limit()
+		l.banned = later(l.banned, until)
 	}
 }
 
@@ -188,14 +205,14 @@ func (p *Peers) Next(now time.Time) PeersStep {
 	have, under := 0, 0
 	for _, c := range p.all {
 		switch {
-		case c.state == connected && c.limits.banned.After(now):
+		case c.state == connected && c.isBanned(now):
 			step.Drop = append(step.Drop, c.id)
 			c.state = idle
 		case c.state == connected:
 			have++
 		case c.state == dialing:
 			under++
-		case !later(c.limits.after, c.limits.banned).After(now):
+		case !c.free().After(now):
 			ready = append(ready, c)
 		}
 	}
@@ -255,7 +272,7 @@ func (p *Peers) surplus(now time.Time, n int) []gossip.PeerID {
 	var drop []gossip.PeerID
 	for _, c := range in[:n] {
 		c.state = idle
-		c.limit().after = later(c.limits.after, now.Add(p.jitter(p.cfg.MaxRetry)))
+		c.wait(now.Add(p.jitter(p.cfg.MaxRetry)))
 		drop = append(drop, c.id)
 	}
 	return drop
@@ -286,7 +303,7 @@ func (p *Peers) wake(now time.Time, have, under int) time.Time {
 		if c.state != idle || (have >= p.cfg.Low && c.rtt != 0) {
 			continue
 		}
-		when := later(later(c.limits.after, c.limits.banned), now)
+		when := later(c.free(), now)
 		if have >= p.cfg.Low {
 			when = later(when, p.explore)
 		}

@@ -21,13 +21,18 @@ type want struct {
 	needs int
 	frees int
 
-	parts   *parts // Transfer.parts of the segment
-	lack    []lack // by source
-	whole   int    // sources that have all of it
-	supply  int    // sources that may have a free chunk
-	bucket  int    // index into wantIndex.buckets; -1 when nothing is free
-	stuck   bool   // something is free and supply is zero
-	touched bool   // for Holds
+	holders
+	bucket  int  // index into wantIndex.buckets; -1 when nothing is free
+	stuck   bool // something is free and supply is zero
+	touched bool // for Holds
+}
+
+// holders is who has a want.
+type holders struct {
+	parts  *parts // Transfer.parts of the segment
+	lack   []lack // by source
+	whole  int    // sources that have all of it
+	supply int    // sources that may have a free chunk
 }
 
 // rarest is the number of buckets: segments with this many whole holders or more count as equally common.
