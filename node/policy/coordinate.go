@@ -30,8 +30,7 @@ const (
 	// gravityMs keeps the whole space from drifting away: a place is pulled to the origin by (distance/gravityMs)^2 ms with each
 	// sample (Ledlie, Gardner and Seltzer, "Network coordinates in the wild", 2007, section 6). It is 0.01 ms for 100 ms.
 	gravityMs = 1000
-	// agreement is for how far a claim fits. It is the difference of expected and measured RTT, as a logarithm, at which a sample counts half:
-	// a claim that does not fit what was measured is wrong, or the own place is; as long as that may be, it is more by the own
+	// agreement is the difference of expected and measured RTT, as a logarithm, at which a sample counts half: a claim that does not fit what was measured is wrong, or the own place is; as long as that may be, it is more by the own
 	// error. With a tenth of liars 92 % are within 10 ms of the best, with 1.5 here 87 %; with 0.35 honest ones learn slower.
 	agreement = 0.7
 	// msUnits are the units of a claim in a ms, errorUnits those in a relative error of 1.
