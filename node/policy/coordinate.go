@@ -11,7 +11,7 @@ import (
 // What a coordinate learns with. Sections are those of Dabek, Cox, Kaashoek and Morris, "Vivaldi: a decentralized network
 // coordinate system" (2004). The figures are from scenario nearest of the simulator: share of choices within 10 ms of the best.
 const (
-	coordinateStep  = 0.25 // the share of an error that is moved away at most, as published (section 3.4)
+	coordinateStep  = 0.25 // the share of an error that is moved away at most, as published (section 2.5)
 	coordinateError = 0.1  // weight of a new sample in the own error; 0.25 as published gives the same place, less steadily
 	// nearMs is where a sample counts half of what the nearest counts. Errors of RTTs grow with the RTT, so that of one far away
 	// says little in ms; without this 91 %, with it 95 %; 20 and 100 are worse.
@@ -28,7 +28,7 @@ const (
 	// maxMove in ms is how far one sample moves a node. The RTT to the other side of the world is 300 ms.
 	maxMove = 30
 	// gravityMs keeps the whole space from drifting away: a place is pulled to the origin by (distance/gravityMs)^2 ms with each
-	// sample (Ledlie, Gardner and Seltzer, "Network coordinates in the wild", 2007, section 6). It is 0.01 ms for 100 ms.
+	// sample (Ledlie, Gardner and Seltzer, "Network coordinates in the wild", 2007). It is 0.01 ms for 100 ms.
 	gravityMs = 1000
 	// agreement is the difference of expected and measured RTT, as a logarithm, at which a sample counts half: a claim that does not fit what was measured is wrong, or the own place is; as long as that may be, it is more by the own
 	// error. With a tenth of liars 92 % are within 10 ms of the best, with 1.5 here 87 %; with 0.35 honest ones learn slower.
@@ -119,7 +119,7 @@ func (c *Coordinate) apart(o *Coordinate) float64 {
 	return math.Sqrt(sum)
 }
 
-// Learn moves the place after the RTT to a peer was measured (Vivaldi, section 3.4). A claim or an RTT that cannot be is
+// Learn moves the place after the RTT to a peer was measured (Vivaldi, section 2.5). A claim or an RTT that cannot be is
 // passed over. A peer without a claim says nothing.
 func (c *Coordinate) Learn(claim gossip.Coordinate, rtt time.Duration) {
 	if !claim.Known() || !claim.Valid() || rtt <= 0 || rtt > maxRTT {
