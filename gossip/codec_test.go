@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -20,6 +21,12 @@ var update = flag.Bool("update", false, "write testdata/golden.txt again")
 
 var sampleMember = Member{Collection: testID, Peer: "12D3KooWtest", Addrs: []string{"/ip4/203.0.113.7/tcp/4101"}, Disk: 1 << 40,
 	Release: 9, Complete: true, Gateway: "https://m.example/", Issued: 1_700_000_000}
+
+var samplePlaced = func() Member {
+	m := sampleMember
+	m.Coordinate = Coordinate{At: [CoordinateAxes]int32{-1234, 0, 10_000, 17}, Height: 45, Error: 187}
+	return m
+}()
 
 var sampleHoldings = Holdings{Reset: true, Release: 9, Below: 100, Segments: content.Bitmap{0, 0, 5},
 	Partial: []PartialSegment{{Segment: 3, Chunks: content.Bitmap{1}}, {Segment: 200, Chunks: content.Bitmap{0, 2}}}, Gone: []uint32{7, 8}}
@@ -44,6 +51,7 @@ func TestGolden(t *testing.T) {
 		raw  []byte
 	}{
 		{"bundle", must(EncodeBundle(sampleBundle))}, {"member", must(EncodeMember(sampleMember))},
+		{"member-placed", must(EncodeMember(samplePlaced))},
 		{"holdings", must(EncodeHoldings(sampleHoldings))}, {"claims", must(EncodeClaims([]Claim{sampleClaim}))},
 		{"claim-signed", sampleClaim.SignedBytes()}, {"message", must(EncodeMessage(KindMember, []byte{1, 2}))},
 	} {
@@ -87,6 +95,27 @@ func TestBundleLimits(t *testing.T) {
 		raw := content.Encode(bundleBlock{Version: 1, Files: b.Files})
 		if _, err := DecodeBundle(raw); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: decoded with %v", name, err)
+		}
+	}
+}
+
+// TestCoordinateLimits: a coordinate beyond the limits, or one that says nothing in many bytes, is neither sent nor read.
+func TestCoordinateLimits(t *testing.T) {
+	good := samplePlaced.Coordinate.numbers()
+	for name, list := range map[string][]int64{
+		"none": {}, "short": good[:5], "long": append(good[:6:6], 1), "far": {10_001, 0, 0, 0, 1, 1}, "huge": {math.MinInt64, 0, 0, 0, 1, 1},
+		"low": {0, 0, 0, 0, -1, 1}, "sure": {0, 0, 0, 0, 1, 0}, "error": {0, 0, 0, 0, 1, 1001}, "negative": {0, 0, 0, 0, 1, -1},
+	} {
+		raw := content.Encode(placedBlock{Version: 1, Collection: content.Digest(testID), Coordinate: list})
+		if m, err := DecodeMember(raw); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: decoded as %+v, %v; want it to be malformed", name, m.Coordinate, err)
+		}
+	}
+	for _, c := range []Coordinate{{Height: 1}, {At: [CoordinateAxes]int32{0, MaxCoordinate + 1}, Error: 1}, {Error: MaxCoordinateError + 1}} {
+		m := sampleMember
+		m.Coordinate = c
+		if _, err := EncodeMember(m); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%+v: encoded with %v, want it to be malformed", c, err)
 		}
 	}
 }
@@ -143,6 +172,11 @@ func TestRoundTrips(t *testing.T) {
 		m := sampleMember
 		m.Addrs = rapid.SliceOfN(rapid.StringN(1, 9, MaxAddr), 0, MaxAddrs).Draw(t, "addrs")
 		m.Disk, m.Issued = rapid.Uint64().Draw(t, "disk"), rapid.Int64Range(0, 1<<40).Draw(t, "issued")
+		if rapid.Bool().Draw(t, "placed") {
+			axis := rapid.Int32Range(-MaxCoordinate, MaxCoordinate)
+			m.Coordinate = Coordinate{At: [CoordinateAxes]int32{axis.Draw(t, "a"), axis.Draw(t, "b"), axis.Draw(t, "c"), axis.Draw(t, "d")},
+				Height: rapid.Int32Range(0, MaxCoordinate).Draw(t, "height"), Error: rapid.Int32Range(1, MaxCoordinateError).Draw(t, "error")}
+		}
 		same(t, m, must(DecodeMember(must(EncodeMember(m)))))
 		c := sampleClaim
 		c.Release, c.Signature = rapid.Uint64().Draw(t, "release"), rapid.SliceOfN(rapid.Byte(), 0, 99).Draw(t, "signature")
@@ -170,7 +204,10 @@ func fuzz[T any](f *testing.F, sample []byte, decode func([]byte) (T, error), en
 }
 
 func FuzzBundle(f *testing.F) { fuzz(f, must(EncodeBundle(sampleBundle)), DecodeBundle, EncodeBundle) }
-func FuzzMember(f *testing.F) { fuzz(f, must(EncodeMember(sampleMember)), DecodeMember, EncodeMember) }
+func FuzzMember(f *testing.F) {
+	f.Add(must(EncodeMember(samplePlaced)))
+	fuzz(f, must(EncodeMember(sampleMember)), DecodeMember, EncodeMember)
+}
 func FuzzHoldings(f *testing.F) {
 	fuzz(f, must(EncodeHoldings(sampleHoldings)), DecodeHoldings, EncodeHoldings)
 }

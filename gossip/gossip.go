@@ -112,12 +112,13 @@ const (
 type Member struct {
 	Collection content.ID
 	Peer       PeerID
-	Addrs      []string // multiaddresses without the peer ID, the best first
-	Disk       uint64   // bytes given to the collection
-	Release    uint64   // the release that the node serves, 0 for none yet
-	Complete   bool     // it has every live chunk of that release
-	Gateway    string   // URL of its gateway, "" if it has no public one
-	Issued     int64    // unix seconds
+	Addrs      []string   // multiaddresses without the peer ID, the best first
+	Disk       uint64     // bytes given to the collection
+	Release    uint64     // the release that the node serves, 0 for none yet
+	Complete   bool       // it has every live chunk of that release
+	Gateway    string     // URL of its gateway, "" if it has no public one
+	Issued     int64      // unix seconds
+	Coordinate Coordinate // where it is; zero if unknown, and in the records of older nodes
 }
 
 // Holdings is what a peer says it has of a collection: all of it (Reset) or what changed since its last message.

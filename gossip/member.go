@@ -28,7 +28,8 @@ const (
 	MaxClockSkew = 5 * time.Minute
 )
 
-// memberBlock is the encoded form of a member record. Addresses are bytes, because package topic packs them.
+// memberBlock is the encoded form of a member record without a coordinate. Addresses are bytes, because package topic
+// packs them.
 type memberBlock struct {
 	_          struct{} `cbor:",toarray"`
 	Version    uint64
@@ -42,27 +43,50 @@ type memberBlock struct {
 	Issued     int64
 }
 
+// placedBlock is the encoded form of a member record with a coordinate: memberBlock with one part more.
+type placedBlock struct {
+	_          struct{} `cbor:",toarray"`
+	Version    uint64
+	Collection content.Digest
+	Peer       string
+	Addrs      [][]byte
+	Disk       uint64
+	Release    uint64
+	Complete   bool
+	Gateway    string
+	Issued     int64
+	Coordinate []int64
+}
+
+// placedHead is the first byte of a placedBlock: an array of ten (RFC 8949, section 3).
+const placedHead = 4<<5 | 10
+
 // EncodeMember gives the bytes of a member record.
 func EncodeMember(m Member) ([]byte, error) {
 	if err := checkMember(m); err != nil {
 		return nil, fmt.Errorf("encode member: %w", err)
 	}
-	b := memberBlock{Version: content.Version, Collection: content.Digest(m.Collection), Peer: string(m.Peer),
+	b := placedBlock{Version: content.Version, Collection: content.Digest(m.Collection), Peer: string(m.Peer),
 		Disk: m.Disk, Release: m.Release, Complete: m.Complete, Gateway: m.Gateway, Issued: m.Issued}
 	for _, a := range m.Addrs {
 		b.Addrs = append(b.Addrs, []byte(a))
 	}
-	return content.Encode(b), nil
+	if m.Coordinate.Known() {
+		b.Coordinate = m.Coordinate.numbers()
+		return content.Encode(b), nil
+	}
+	return content.Encode(memberBlock{Version: b.Version, Collection: b.Collection, Peer: b.Peer, Addrs: b.Addrs, Disk: b.Disk,
+		Release: b.Release, Complete: b.Complete, Gateway: b.Gateway, Issued: b.Issued}), nil
 }
 
 // DecodeMember reads what EncodeMember writes. The peer may be empty: in a sealed record the seal names it.
 func DecodeMember(raw []byte) (Member, error) {
-	var b memberBlock
-	if err := decode(raw, MaxMember, &b, &b.Version); err != nil {
+	b, place, err := decodeBlock(raw)
+	if err != nil {
 		return Member{}, fmt.Errorf("member: %w", err)
 	}
 	m := Member{Collection: content.ID(b.Collection), Peer: PeerID(b.Peer), Disk: b.Disk, Release: b.Release,
-		Complete: b.Complete, Gateway: b.Gateway, Issued: b.Issued}
+		Complete: b.Complete, Gateway: b.Gateway, Issued: b.Issued, Coordinate: place}
 	for _, a := range b.Addrs {
 		m.Addrs = append(m.Addrs, string(a))
 	}
@@ -72,12 +96,31 @@ func DecodeMember(raw []byte) (Member, error) {
 	return m, nil
 }
 
+// decodeBlock reads either form of a member record.
+func decodeBlock(raw []byte) (b memberBlock, place Coordinate, err error) {
+	if len(raw) == 0 || raw[0] != placedHead {
+		err = decode(raw, MaxMember, &b, &b.Version)
+		return b, place, err
+	}
+	var with placedBlock
+	if err := decode(raw, MaxMember, &with, &with.Version); err != nil {
+		return b, place, err
+	}
+	b = memberBlock{Version: with.Version, Collection: with.Collection, Peer: with.Peer, Addrs: with.Addrs, Disk: with.Disk,
+		Release: with.Release, Complete: with.Complete, Gateway: with.Gateway, Issued: with.Issued}
+	place, err = coordinateOf(with.Coordinate)
+	return b, place, err
+}
+
 func checkMember(m Member) error {
 	if m.Peer != "" && !isPeerID(m.Peer) {
 		return fmt.Errorf("%w: peer ID %.80q", ErrMalformed, m.Peer)
 	}
 	if m.Collection.IsZero() || m.Issued < 0 {
 		return fmt.Errorf("%w: no collection or no time", ErrMalformed)
+	}
+	if !m.Coordinate.Valid() {
+		return fmt.Errorf("%w: coordinate %v", ErrMalformed, m.Coordinate)
 	}
 	if len(m.Gateway) > MaxGateway || !isPrintable(m.Gateway) {
 		return fmt.Errorf("%w: gateway %.80q", ErrMalformed, m.Gateway)

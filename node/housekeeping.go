@@ -25,6 +25,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 	tick := time.NewTicker(lookAfterEvery)
 	defer tick.Stop()
 	told := map[content.ID]uint64{} // panics of the verifier
+	saved := time.Now()             // when the coordinate was written
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,6 +33,12 @@ func (n *Node) housekeeping(ctx context.Context) error {
 		case <-tick.C:
 		}
 		n.openReturned()
+		if now := time.Now(); now.Sub(saved) >= placeEvery {
+			saved = now
+			if err := n.place.save(n.cfg.Home); err != nil {
+				n.log.Warn("the place of this node is not remembered", "error", err)
+			}
+		}
 		for _, c := range n.all() {
 			if p := c.trust.Stats().Panics; p > told[c.id] {
 				told[c.id] = p

@@ -20,6 +20,9 @@ const (
 	tellAgain      = 2 * time.Second
 	tellAgainLarge = 10 * time.Minute
 	fewMembers     = 20
+	// tellMovedAfter is the least time between two records that are sent because the node's coordinate has moved, as tellAgain; with
+	// more than fewMembers known it is tellAgainLarge.
+	tellMovedAfter = time.Minute
 	// findEvery is how often the DHT is asked for holders; findSoon as long as nobody else is known.
 	findEvery = 10 * time.Minute
 	findSoon  = 5 * time.Second
@@ -45,13 +48,15 @@ func (n *Node) tellMembers(ctx context.Context, c *collection) error {
 		case <-c.tell:
 		case <-timer.C:
 		case now := <-tick.C:
-			if !t.again(now, c.topic.Peers(), len(c.listener.Heard(now, 0).Members)) {
+			members := len(c.listener.Heard(now, 0).Members)
+			if !t.again(now, c.topic.Peers(), members) && !t.moved(now, n.place.now(), members) {
 				continue
 			}
 		}
 		timer.Reset(gossip.MemberInterval)
 		now := time.Now()
-		if err := n.tellMember(ctx, c, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
+		t.claim = n.place.now().Claim()
+		if err := n.tellMember(ctx, c, t.claim, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
 			n.log.Warn("member record not sent", "collection", c.id, "error", err)
 		}
 	}
@@ -62,6 +67,7 @@ type teller struct {
 	sent   time.Time
 	issued int64 // unix seconds
 	told   map[gossip.PeerID]bool
+	claim  gossip.Coordinate
 }
 
 // issue notes that a record is sent to these neighbours and gives its time. Records go by whole seconds and only a later one
@@ -75,6 +81,16 @@ func (t *teller) issue(now time.Time, peers []gossip.PeerID) int64 {
 	return t.issued
 }
 
+// moved reports whether to send the record because the node is elsewhere by now than it said. While a node learns where it
+// is that goes on for a few minutes; in a large collection the others wait as for any record.
+func (t *teller) moved(now time.Time, here policy.Coordinate, members int) bool {
+	pause := tellMovedAfter
+	if members > fewMembers {
+		pause = tellAgainLarge
+	}
+	return now.Sub(t.sent) >= pause && here.Moved(t.claim) >= tellMoved
+}
+
 // again reports whether to send the record because a neighbour has come since: a record is sent once, and who was not there
 // would miss it for half an hour.
 func (t *teller) again(now time.Time, peers []gossip.PeerID, members int) bool {
@@ -85,8 +101,8 @@ func (t *teller) again(now time.Time, peers []gossip.PeerID, members int) bool {
 	return now.Sub(t.sent) >= pause && slices.ContainsFunc(peers, func(p gossip.PeerID) bool { return !t.told[p] })
 }
 
-func (n *Node) tellMember(ctx context.Context, c *collection, issued int64) error {
-	m := gossip.Member{Collection: c.id, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Issued: issued}
+func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coordinate, issued int64) error {
+	m := gossip.Member{Collection: c.id, Coordinate: claim, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Issued: issued}
 	if c.master != nil {
 		m.Release = c.master.signer.Head().Release
 		m.Complete = m.Release > 0
@@ -153,12 +169,16 @@ type neighbourhood struct {
 	last      time.Time // when the last search began
 }
 
-func (k *neighbourhood) connected(id gossip.PeerID) {
+// connected tells the policy of a connection and gives the peer's RTT.
+func (k *neighbourhood) connected(id gossip.PeerID) time.Duration {
+	rtt := k.node.host.RTT(id)
 	k.near[id] = true
-	k.peers.Connected(id, k.node.host.RTT(id))
+	k.peers.Connected(id, rtt)
+	return rtt
 }
 
-// notice tells the policy who is a member and who is connected. It gives the addresses in the member records; these are not
+// notice tells the policy who is a member, where that is said to be, and who is connected; from these the node learns where
+// it is itself. It gives the addresses in the member records; these are not
 // kept, so that they are as many as the members.
 func (k *neighbourhood) notice(now time.Time, connected []gossip.PeerID) map[gossip.PeerID][]string {
 	here := make(map[gossip.PeerID]bool, len(connected))
@@ -178,10 +198,12 @@ func (k *neighbourhood) notice(now time.Time, connected []gossip.PeerID) map[gos
 		}
 		addrs[m.Peer] = m.Addrs
 		k.peers.Learned(m.Peer)
+		k.peers.Claimed(m.Peer, m.Coordinate)
 		if here[m.Peer] {
-			k.connected(m.Peer)
+			k.node.place.learn(m.Coordinate, k.connected(m.Peer))
 		}
 	}
+	k.peers.Here(k.node.place.now())
 	return addrs
 }
 

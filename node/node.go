@@ -70,6 +70,7 @@ type links struct {
 	net     *topic.Net
 	stopNet context.CancelFunc
 	room    *fetch.Room // bytes in flight, of all collections
+	place   *place      // where this node is
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -93,7 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0)}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home)}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -227,7 +228,7 @@ func (n *Node) Close() error {
 		n.stopNet()
 	}
 	if n.host != nil {
-		errs = append(errs, n.host.Close()) // waits for its handlers, which look for collections
+		errs = append(errs, n.host.Close(), n.place.save(n.cfg.Home)) // waits for its handlers, which look for collections
 	}
 	for _, c := range n.all() { // after the host: nobody reads any more
 		n.take(c)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -115,13 +116,20 @@ func TestFlashCrowdSettings(t *testing.T) {
 	}
 }
 
-// TestNearestHolder: coordinates and three probes find a holder within 10 ms of the best of 20 in the mean.
+// TestNearestHolder: coordinates and three probes find a holder within 10 ms of the best of 20 for 95 % of the choices; with a
+// tenth of the nodes lying about their place still for nine in ten, and a few ms off in the mean.
 func TestNearestHolder(t *testing.T) {
-	rep, _ := run(t, "nearest", 1, map[string]string{"nodes": "300", "rounds": "10", "trials": "500"})
-	random, _ := strconv.ParseFloat(rep.Facts[0].Value, 64)
-	probed, err := strconv.ParseFloat(rep.Facts[2].Value, 64)
-	if err != nil || probed > 10 || random < 50 {
-		t.Errorf("excess over the best RTT: got %.1f ms with probes and %.1f ms at random; want at most 10 and some 100", probed, random)
+	for liars, want := range map[string]struct{ mean, within float64 }{"0": {2, 95}, "10": {5, 90}} {
+		rep, _ := run(t, "nearest", 1, map[string]string{"liars": liars})
+		random, _ := strconv.ParseFloat(rep.Facts[0].Value, 64)
+		probed, err := strconv.ParseFloat(rep.Facts[2].Value, 64)
+		_, rest, _ := strings.Cut(rep.Facts[2].Doc, "within 10 ms ")
+		share, _, _ := strings.Cut(rest, " ")
+		within, _ := strconv.ParseFloat(share, 64)
+		if err != nil || probed > want.mean || within < want.within || random < 50 {
+			t.Errorf("%s %% liars: %.1f ms over the best in the mean, %.1f %% within 10 ms, %.1f ms at random; want at most %.0f, at least %.0f, some 100",
+				liars, probed, within, random, want.mean, want.within)
+		}
 	}
 }
 

@@ -13,22 +13,24 @@ import (
 type PeersConfig struct {
 	Low        int           // fewer neighbours than this: dial; default 40
 	High       int           // more than this: let some go, down to it; default 50
-	Random     float64       // share of the neighbours kept whatever their RTT; default 0.2 (notes/simulation.md)
+	Random     float64       // share of the neighbours kept whatever their RTT; default 0.2 (notes/simulation.md), negative for none
 	Dials      int           // most dials under way; default 8
 	Retry      time.Duration // pause after the first failed dial, doubled each time; default 5 s
 	MaxRetry   time.Duration // longest such pause; default 30 min
-	Explore    time.Duration // with enough neighbours, a new one is tried this often, for a nearer may be there; default 1 min
+	Explore    time.Duration // with enough neighbours, new ones are tried this often, for a nearer may be there; default 3 min
+	Probes     int           // how many are tried then; default 3: as many find one near the best of 20 (sim: scenario nearest)
 	Candidates int           // most peers remembered; default gossip.MaxMembers
 }
 
 func (c PeersConfig) withDefaults() PeersConfig {
 	c.Low = cmp.Or(c.Low, 40)
 	c.High = max(cmp.Or(c.High, 50), c.Low)
-	c.Random = cmp.Or(c.Random, 0.2)
+	c.Random = max(0, cmp.Or(c.Random, 0.2))
 	c.Dials = cmp.Or(c.Dials, 8)
 	c.Retry = cmp.Or(c.Retry, 5*time.Second)
 	c.MaxRetry = cmp.Or(c.MaxRetry, 30*time.Minute)
-	c.Explore = cmp.Or(c.Explore, time.Minute)
+	c.Explore = cmp.Or(c.Explore, 3*time.Minute)
+	c.Probes = cmp.Or(c.Probes, 3)
 	c.Candidates = cmp.Or(c.Candidates, gossip.MaxMembers)
 	return c
 }
@@ -53,6 +55,7 @@ type candidate struct {
 	id     gossip.PeerID
 	rtt    time.Duration // 0: never measured
 	state  peerState
+	claim  gossip.Coordinate
 	random bool    // as a neighbour it belongs to the random share
 	fails  uint8   // dials in a row; no more are counted than make a difference
 	limits *limits // nil: none
@@ -91,10 +94,13 @@ func (c *candidate) wait(until time.Time) {
 	l.after = later(l.after, until)
 }
 
-// Peers chooses the neighbours of one collection: mostly near ones by measured RTT, a share at random, which keeps
-// the whole connected. The driver reports candidates, dials and RTTs, and obeys [Peers.Next].
+// Peers chooses the neighbours of one collection: mostly near ones, a share at random, which keeps the whole connected.
+// Near is what was measured to be, and of peers that were never met what their coordinates let expect: these are tried
+// first, and measured; the best are kept. The driver reports candidates, dials, RTTs and coordinates, and obeys
+// [Peers.Next].
 type Peers struct {
 	cfg     PeersConfig
+	here    Coordinate
 	rng     *rand.Rand
 	byID    map[gossip.PeerID]*candidate
 	all     []*candidate // in the order in which they were learned
@@ -186,6 +192,21 @@ func (p *Peers) RTT(peer gossip.PeerID, rtt time.Duration) {
 	}
 }
 
+// Here says where this node is.
+func (p *Peers) Here(c Coordinate) { p.here = c }
+
+// Claimed says where a peer claims to be. It is passed over for one that is not known.
+func (p *Peers) Claimed(peer gossip.PeerID, claim gossip.Coordinate) {
+	if c := p.byID[peer]; c != nil {
+		c.claim = claim
+	}
+}
+
+// expected is how far a candidate was measured to be, else how far its claim lets expect; 0 if there is neither.
+func (p *Peers) expected(c *candidate) time.Duration {
+	return cmp.Or(c.rtt, p.here.Expect(c.claim))
+}
+
 // jitter spreads a wait over half to all of it, so that peers that lost each other together do not return together.
 func (p *Peers) jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(p.rng.Float64()*float64(d/2))
@@ -222,7 +243,7 @@ func (p *Peers) Next(now time.Time) PeersStep {
 	}
 	wanted := min(p.cfg.Low-have-under, p.cfg.Dials-under)
 	if have+under >= p.cfg.Low && under == 0 && have <= p.cfg.High && len(ready) > 0 && !now.Before(p.explore) {
-		wanted = 1
+		wanted = min(p.cfg.Probes, p.cfg.Dials)
 		ready = slices.DeleteFunc(ready, func(c *candidate) bool { return c.rtt != 0 })
 	}
 	for ; wanted > 0 && len(ready) > 0; wanted-- {
@@ -235,13 +256,14 @@ func (p *Peers) Next(now time.Time) PeersStep {
 	return step
 }
 
-// draw takes one out of ready: near ones with the share of the near, any otherwise.
+// draw takes one out of ready: the nearest with the share of the near, any otherwise.
 func (p *Peers) draw(ready *[]*candidate) *candidate {
 	best := p.rng.IntN(len(*ready))
 	if p.rng.Float64() >= p.cfg.Random {
+		least := p.expected((*ready)[best])
 		for i, c := range *ready {
-			if c.rtt > 0 && ((*ready)[best].rtt == 0 || c.rtt < (*ready)[best].rtt) {
-				best = i
+			if d := p.expected(c); d > 0 && (least == 0 || d < least) {
+				best, least = i, d
 			}
 		}
 	}
