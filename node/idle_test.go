@@ -1,3 +1,5 @@
+//go:build unix
+
 package node
 
 import (
@@ -20,8 +22,15 @@ import (
 // idleHome is set in the process that BenchmarkIdleMirror measures.
 const idleHome = "SWARMNODE_IDLE_HOME"
 
-// TestMain lets the test binary be the idle node of BenchmarkIdleMirror.
+// TestMain lets the test binary be the idle node of BenchmarkIdleMirror, and the holder of BenchmarkFetchOneHolder.
 func TestMain(m *testing.M) {
+	if root := os.Getenv(holderRoot); root != "" {
+		if err := runHolder(root); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	home := os.Getenv(idleHome)
 	if home == "" {
 		os.Exit(m.Run())

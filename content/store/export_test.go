@@ -2,6 +2,7 @@ package store
 
 import (
 	"os"
+	"time"
 
 	"swarmnode/content"
 )
@@ -38,6 +39,15 @@ func failing(write, sync func(name string) error) calls {
 func (r *References) FailWith(fault func() error) {
 	r.patience.fault, r.reserve = fault, 0
 }
+
+// SetClock makes References take the time from now.
+func (r *References) SetClock(now func() time.Time) { r.proofs.now = now }
+
+// The times of proofs.
+const (
+	Settled   = settled
+	ProofLife = proofLife
+)
 
 // Replay is replay, for the fuzzer.
 func Replay(data []byte) (records, end, skipped int) {

@@ -39,9 +39,9 @@ func benchChunks(b *testing.B, size, parallel int) {
 	to := newHost(b, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}}, Handlers{})
 	from.host.SetStreamHandler("/bare", func(s network.Stream) {
 		defer s.Close()
-		buf := make([]byte, 64<<10)
-		for range MaxRunBytes / len(buf) {
-			if _, err := s.Write(buf); err != nil {
+		buf := make([]byte, writePiece)
+		for left := MaxRunBytes; left > 0; left -= len(buf) {
+			if _, err := s.Write(buf[:min(left, len(buf))]); err != nil {
 				return
 			}
 		}
