@@ -15,6 +15,7 @@ require (
 	github.com/libp2p/go-yamux/v5 v5.1.0 // round-trip times and windows of TCP connections
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
 	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
+	github.com/multiformats/go-multistream v0.6.1 // proposing a protocol along with the first bytes of a stream
 	github.com/quic-go/quic-go v0.64.1 // round-trip times of QUIC connections
 	github.com/rogpeppe/go-internal v1.16.0 // tests: the command line as scripts
 	github.com/sigstore/sigstore v1.10.6 // the signer interface that go-tuf asks for
@@ -102,7 +103,6 @@ require (
 	github.com/multiformats/go-multiaddr-fmt v0.1.0 // indirect
 	github.com/multiformats/go-multibase v0.3.0 // indirect
 	github.com/multiformats/go-multicodec v0.10.0 // indirect
-	github.com/multiformats/go-multistream v0.6.1 // indirect
 	github.com/multiformats/go-varint v0.1.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect

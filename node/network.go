@@ -24,6 +24,11 @@ func (w network) Blocks(ctx context.Context, from gossip.PeerID, id content.ID, 
 	return failure(w.Host.Blocks(ctx, from, id, digests, each))
 }
 
+func (w network) Outline(ctx context.Context, from gossip.PeerID, id content.ID, manifest content.Digest, room uint32,
+	each func(content.Digest, []byte) error) error {
+	return failure(w.Host.Outline(ctx, from, id, manifest, room, each))
+}
+
 // failure says what an error of the host means for the request.
 func failure(err error) error {
 	if err == nil {

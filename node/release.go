@@ -16,8 +16,13 @@ import (
 	"swarmnode/node/fetch"
 )
 
-// nodeBatch is how many missing nodes of the file tree are asked for at a time.
-const nodeBatch = 4096
+const (
+	// nodeBatch is how many missing nodes of the file tree are asked for at a time.
+	nodeBatch = 4096
+	// outlineRoom is how much metadata comes along with the manifest, whether it is needed or not: that of some GB in large files
+	// or of a thousand small ones. It takes 100 ms at 20 Mbit/s, as long as a round trip that it saves.
+	outlineRoom = 256 << 10
+)
 
 // Release is a verified release as a client sees it. It is not safe for concurrent use.
 type Release struct {
@@ -56,6 +61,13 @@ func (r *Release) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Peers say what they have while they are asked for the newest release.
+	r.fetch = fetch.New(fetch.Config{
+		ID: r.id, Network: network{r.client.host}, Sink: r.sink, Rand: newRand(), Log: r.client.cfg.Log,
+		Wrong: func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
+	})
+	r.client.use(r.fetch)
+	r.tasks.run(r.tasks.ctx, "fetcher", r.fetch.Run, nil)
 	if err := r.learn(ctx, repo); err != nil {
 		return err
 	}
@@ -63,12 +75,9 @@ func (r *Release) open(ctx context.Context) error {
 	if time.Now().After(r.Head.Expires) {
 		r.client.cfg.Log.Warn("the publisher has not confirmed this release for long: there may be a newer one", "release", r.Head.Release, "expired", r.Head.Expires)
 	}
-	r.fetch = fetch.New(fetch.Config{
-		ID: r.id, Network: network{r.client.host}, Sink: r.sink, Rand: newRand(), Log: r.client.cfg.Log,
-		Wrong: func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
-	})
-	r.client.use(r.fetch)
-	r.tasks.run(r.tasks.ctx, "fetcher", r.fetch.Run, nil)
+	if err := r.outline(ctx); err != nil {
+		return err
+	}
 	err = r.fill(ctx, func() error {
 		data, ok := r.pack.Block(r.Head.Manifest)
 		if !ok {
@@ -132,6 +141,23 @@ func (r *Release) Close() error {
 	}
 	r.lock, r.dir = nil, ""
 	return errors.Join(errs...)
+}
+
+// outline fetches the manifest, if it is not here, and what is below it as far as there is room.
+func (r *Release) outline(ctx context.Context) error {
+	if r.pack.Has(r.Head.Manifest) {
+		return nil
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stall := r.client.cfg.Stall
+	timer := time.AfterFunc(stall, func() { stop(r.stalled()) })
+	defer timer.Stop()
+	return r.fetch.Outline(ctx, r.Head.Manifest, outlineRoom, func(_ content.Digest, data []byte) error {
+		timer.Reset(stall)
+		_, err := r.pack.Put(data)
+		return err
+	})
 }
 
 // fill runs look and fetches the metadata blocks that it misses. It gives up when nothing comes for long.

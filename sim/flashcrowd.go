@@ -27,7 +27,7 @@ func flashCrowdScenario() Scenario {
 			{"slots", "1", "peers that a node serves at a time"},
 			{"queue", "4", "peers that may wait to be served; more are told \"busy\" (0: all may wait)"},
 			{"busy", "1000", "ms after which a node that was told \"busy\" asks again (0: as long as it takes to send most of a request)"},
-			{"inflight", "8", "most MiB that a node has asked for and not got"},
+			{"inflight", "0", "most MiB that a node has asked for and not got (0: what its goodput suggests, as the real node does)"},
 			{"tell", "100", "least ms between two messages of a node about what it has"},
 			{"seeding", "1", "the master sends nothing twice before everything once (0: what it is asked for)"},
 			{"hours", "24", "give up after so much simulated time"},
@@ -64,7 +64,7 @@ func readFlashCrowd(set *settings) (flashCrowd, error) {
 	c.swarm.slots = int(set.number("slots", 1, 1000))
 	c.swarm.queue = int(set.number("queue", 0, 1000))
 	c.swarm.busy = time.Duration(set.number("busy", 0, 1e6) * float64(time.Millisecond))
-	c.swarm.inFlight = uint64(set.number("inflight", 1, 4096) * (1 << 20))
+	c.swarm.inFlight = uint64(set.number("inflight", 0, 4096) * (1 << 20))
 	c.swarm.tell = time.Duration(set.number("tell", 100, 1e6) * float64(time.Millisecond))
 	if set.err != nil {
 		return c, set.err

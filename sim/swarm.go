@@ -22,7 +22,7 @@ type swarmConfig struct {
 	slots    int           // peers that a node serves at a time; others wait
 	queue    int           // peers that may wait; more are told "busy"; 0: all may
 	busy     time.Duration // and when to ask again; 0: before the present request is likely to have left
-	inFlight uint64        // most bytes that a node has asked for and not got; 0: what policy thinks
+	inFlight uint64        // most bytes that a node has asked for and not got; 0: as policy.InFlight says
 	tell     time.Duration // least time between two messages about holdings; 0: holdingsInterval
 }
 
@@ -58,6 +58,7 @@ type node struct {
 	up, down   *link
 	inbox      *gossip.Inbox
 	transfer   *policy.Transfer
+	room       policy.InFlight
 	neighbours []neighbour
 	server     server
 	store      store
@@ -264,7 +265,10 @@ func (n *node) receive(from *node, raw []byte) {
 
 // step obeys policy.Transfer: the simulator's counterpart of node/fetch.
 func (n *node) step() {
-	st := n.transfer.Next(n.s.w.time())
+	now := n.s.w.time()
+	n.transfer.Limit(n.inFlight())
+	st := n.transfer.Next(now)
+	n.room.Asked(now, st.InFlight)
 	for _, id := range st.Banned {
 		n.part(n.s.byID[id])
 	}
@@ -293,14 +297,15 @@ func (n *node) step() {
 // inFlight is the most that n may have asked for.
 func (n *node) inFlight() uint64 {
 	if n.s.swarmConfig.inFlight == 0 {
-		return math.MaxUint64
+		return n.room.Limit()
 	}
-	return n.s.swarmConfig.inFlight
+	return max(n.s.swarmConfig.inFlight, content.MaxChunkSize) // or nothing could be asked for
 }
 
 // arrived takes a chunk: it is kept if it is right.
 func (n *node) arrived(id policy.RequestID, ref content.Ref, right bool) {
 	size := n.s.sizes[ref.Segment][ref.Index]
+	n.room.Received(n.s.w.time(), uint64(size))
 	switch {
 	case !right: // as the hash shows
 		n.transfer.Failed(n.s.w.time(), id, policy.Reason{Kind: policy.Bad, Ref: ref})

@@ -295,7 +295,7 @@ func (n *Net) request(ctx context.Context, from gossip.PeerID, req pullRequest) 
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	// A relayed connection is good enough for a small file, and often the only one there is when a node joins.
-	s, err := n.host.NewStream(network.WithAllowLimitedConn(ctx, "pull"), p, PullProtocol)
+	s, err := OpenStream(network.WithAllowLimitedConn(ctx, "pull"), n.host, p, PullProtocol)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,6 +132,25 @@ func (n *fakeNet) Blocks(ctx context.Context, from gossip.PeerID, _ content.ID, 
 		return &Failure{Err: errors.New("not here")}
 	}
 	return nil
+}
+
+func (n *fakeNet) Outline(ctx context.Context, from gossip.PeerID, id content.ID, manifest content.Digest, _ uint32,
+	each func(content.Digest, []byte) error) error {
+	return n.Blocks(ctx, from, id, []content.Digest{manifest}, func(d content.Digest, data []byte) error {
+		outline := content.NewOutline(manifest)
+		for d, below, ok := outline.Next(); ok; d, below, ok = outline.Next() {
+			n.mu.Lock()
+			data, ok := n.peers[from].blocks[d]
+			n.mu.Unlock()
+			if !ok {
+				continue
+			}
+			if err := cmp.Or(below(data), each(d, data)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (n *fakeNet) WatchHoldings(ctx context.Context, from gossip.PeerID, _ content.ID, each func(gossip.Holdings) error) error {

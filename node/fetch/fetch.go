@@ -22,6 +22,9 @@ type Network interface {
 	// Blocks asks for metadata blocks and calls each for those that come; their hash has been checked.
 	Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,
 		each func(d content.Digest, data []byte) error) error
+	// Outline asks for a manifest and so many bytes of the blocks below it, and calls each for those that come.
+	Outline(ctx context.Context, from gossip.PeerID, id content.ID, manifest content.Digest, room uint32,
+		each func(d content.Digest, data []byte) error) error
 	// WatchHoldings tells what the peer has, until ctx ends or the peer is lost. It reads no further while each has not
 	// returned.
 	WatchHoldings(ctx context.Context, from gossip.PeerID, id content.ID, each func(gossip.Holdings) error) error

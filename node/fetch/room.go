@@ -2,21 +2,19 @@ package fetch
 
 import (
 	"sync"
+	"time"
 
 	"swarmnode/node/policy"
 )
 
-// defaultRoom is the most bytes in flight of a node: 1 Gbit/s at 500 ms, and no more than a small server can spare for
-// windows and buffers (DESIGN section 6).
-const defaultRoom = 64 << 20
-
-// Room bounds the bytes that a node has asked for and not received, over all its collections. Those that want something
+// Room bounds the bytes that a node has asked for and not received, over all its collections, by policy.InFlight. Those that want something
 // get equal shares; what is above its share drains first. A Fetcher takes its part in [Room.step] only, so nobody holds room
 // without a request.
 type Room struct {
-	bytes uint64
+	fixed uint64 // the bound; 0: what rule says
 
 	mu     sync.Mutex // guards what follows
+	rule   policy.InFlight
 	shares map[*Fetcher]*share
 }
 
@@ -26,16 +24,28 @@ type share struct {
 	short  bool // it could ask for more than it may
 }
 
-// NewRoom makes room for so many bytes; 0 means 64 MiB.
+// NewRoom makes room for so many bytes; 0 means as many as the goodput of the node suggests.
 func NewRoom(bytes uint64) *Room {
-	if bytes == 0 {
-		bytes = defaultRoom
+	return &Room{fixed: bytes, shares: map[*Fetcher]*share{}}
+}
+
+// size is how many bytes there is room for. The caller holds mu.
+func (r *Room) size() uint64 {
+	if r.fixed > 0 {
+		return r.fixed
 	}
-	return &Room{bytes: bytes, shares: map[*Fetcher]*share{}}
+	return r.rule.Limit()
+}
+
+// received counts bytes that arrived.
+func (r *Room) received(now time.Time, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rule.Received(now, uint64(bytes))
 }
 
 // step lets next decide under the limit for f. The caller holds f.mu.
-func (r *Room) step(f *Fetcher, next func(limit uint64) policy.Step) policy.Step {
+func (r *Room) step(now time.Time, f *Fetcher, next func(limit uint64) policy.Step) policy.Step {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.shares[f]
@@ -54,10 +64,12 @@ func (r *Room) step(f *Fetcher, next func(limit uint64) policy.Step) policy.Step
 			}
 		}
 	}
-	limit := min(r.bytes/active, r.bytes-min(others, r.bytes))
+	size := r.size()
+	limit := min(size/active, size-min(others, size))
 	step := next(limit)
+	r.rule.Asked(now, others+step.InFlight)
 	s.used, s.active = step.InFlight, !step.Done
-	s.short = s.active && limit < r.bytes
+	s.short = s.active && limit < size
 	if s.used < was.used || was.active && !s.active {
 		r.wakeShort(f)
 	}

@@ -79,7 +79,7 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 	if now.Before(f.resume) {
 		return policy.Step{Wake: f.resume}
 	}
-	step := f.cfg.Room.step(f, func(limit uint64) policy.Step {
+	step := f.cfg.Room.step(now, f, func(limit uint64) policy.Step {
 		f.transfer.Limit(limit)
 		return f.transfer.Next(now)
 	})
@@ -182,7 +182,9 @@ func (f *Fetcher) got(id policy.RequestID, ref content.Ref, n int) {
 	defer f.mu.Unlock()
 	f.storing = storing{}
 	f.hedge.Received(uint64(n))
-	f.transfer.Got(time.Now(), id, ref, uint32(n))
+	now := time.Now()
+	f.cfg.Room.received(now, n)
+	f.transfer.Got(now, id, ref, uint32(n))
 	if w := f.wants[ref.Segment]; w != nil {
 		if w.need.Clear(ref.Index); len(w.need) == 0 {
 			delete(f.wants, ref.Segment)

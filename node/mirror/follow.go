@@ -86,6 +86,9 @@ func (m *Mirror) phase(p string) { m.update(func(x *Progress) { x.Phase = p }) }
 
 // describe fetches what describes the release and is not here: by the delta if the release before is here, else block by block.
 func (m *Mirror) describe(ctx context.Context, head gossip.Head) (*content.Manifest, []content.SegmentInfo, error) {
+	if err := m.outline(ctx, head); err != nil {
+		return nil, nil, fmt.Errorf("release %d: %w", head.Release, err)
+	}
 	var next *content.Manifest
 	err := m.fetching(ctx, func() (err error) {
 		next, err = m.manifest(head.Manifest)
@@ -129,6 +132,17 @@ func (m *Mirror) describe(ctx context.Context, head gossip.Head) (*content.Manif
 		return nil, nil, fmt.Errorf("file tree of release %d: %w", next.Release, err)
 	}
 	return next, infos, nil
+}
+
+// outline fetches the metadata of a first release as far as one request brings it. Of a later one most is here.
+func (m *Mirror) outline(ctx context.Context, head gossip.Head) error {
+	if m.Served() != nil || m.cfg.Pack.Has(head.Manifest) {
+		return nil
+	}
+	return m.cfg.Fetch.Outline(ctx, head.Manifest, outlineRoom, func(_ content.Digest, data []byte) error {
+		_, err := m.cfg.Pack.Put(data)
+		return err
+	})
 }
 
 // errNoDelta says that there is no delta from what is here.

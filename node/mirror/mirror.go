@@ -32,12 +32,16 @@ const (
 	missingNodes = 4096
 	// tablesAtOnce is how many missing segment tables are asked for at a time.
 	tablesAtOnce = 512
+	// outlineRoom is how much metadata comes along with the first manifest: all of it is needed, so as much as peers give.
+	outlineRoom = 1 << 20
 )
 
 // Fetcher gets content from peers; package fetch has it.
 type Fetcher interface {
 	// Blocks fetches metadata blocks and calls each for every one, until all are here or ctx ends.
 	Blocks(ctx context.Context, digests []content.Digest, each func(d content.Digest, data []byte) error) error
+	// Outline fetches a manifest and as many bytes of the blocks below it as one peer gives; what is missing is for Blocks.
+	Outline(ctx context.Context, manifest content.Digest, room uint32, each func(d content.Digest, data []byte) error) error
 	// Want sets which chunks of a segment are wanted.
 	Want(segment uint32, t *content.Table, need content.Bitmap)
 	// Wait returns when nothing is wanted any more.

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -148,6 +149,26 @@ func (f *fakeFetch) Blocks(ctx context.Context, digests []content.Digest, each f
 			return context.Cause(ctx)
 		}
 		if err := each(d, data); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (f *fakeFetch) Outline(ctx context.Context, manifest content.Digest, _ uint32, each func(d content.Digest, data []byte) error) error {
+	outline := content.NewOutline(manifest)
+	for d, below, ok := outline.Next(); ok; d, below, ok = outline.Next() {
+		f.mu.Lock()
+		data := f.p.blocks[d]
+		if f.hidden[d] {
+			data = nil
+		}
+		f.mu.Unlock()
+		if data == nil {
+			continue
+		}
+		f.set(func() { f.fetched = append(f.fetched, d) })
+		if err := cmp.Or(below(data), each(d, data)); err != nil {
 			return err
 		}
 	}

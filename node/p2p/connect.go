@@ -72,7 +72,8 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 		s.Backoff().Clear(info.ID)
 	}
 	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
-	if err := h.host.Connect(ctx, info); err != nil {
+	// Not the host's Connect, which waits until the peer has said what it is.
+	if _, err := h.host.Network().DialPeer(ctx, info.ID); err != nil {
 		err = dialError(info, err)
 		var mismatch *PeerMismatchError
 		if errors.As(err, &mismatch) { // or every later attempt would try there again

@@ -28,6 +28,7 @@ const (
 	maxChunkRequest    = 128
 	maxBlockRequest    = 64 + 36*MaxBlocksPerRequest
 	maxHoldingsRequest = 64
+	maxOutlineRequest  = 128
 	// maxRequest is the largest of them.
 	maxRequest = maxBlockRequest
 )
@@ -44,6 +45,13 @@ type blockRequest struct {
 	_          struct{} `cbor:",toarray"`
 	Collection []byte
 	Digests    []byte // 32 bytes each
+}
+
+type outlineRequest struct {
+	_          struct{} `cbor:",toarray"`
+	Collection []byte
+	Manifest   []byte
+	Room       uint32 // most bytes of blocks
 }
 
 type holdingsRequest struct {
@@ -119,6 +127,18 @@ func decodeBlockRequest(b []byte) (content.ID, []content.Digest, error) {
 		ds[i] = content.Digest(q.Digests[32*i : 32*i+32])
 	}
 	return id, ds, nil
+}
+
+func decodeOutlineRequest(b []byte) (id content.ID, manifest content.Digest, room uint32, err error) {
+	var q outlineRequest
+	if err := content.Decode(b, maxOutlineRequest, &q); err != nil {
+		return id, manifest, 0, err
+	}
+	if len(q.Manifest) != len(manifest) || q.Room > MaxOutlineBytes {
+		return id, manifest, 0, fmt.Errorf("%w: manifest of %d bytes, room for %d", content.ErrFormat, len(q.Manifest), q.Room)
+	}
+	id, err = decodeID(q.Collection)
+	return id, content.Digest(q.Manifest), q.Room, err
 }
 
 func decodeHoldingsRequest(b []byte) (content.ID, error) {

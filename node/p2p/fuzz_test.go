@@ -11,6 +11,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add(frame(chunkRequest{Collection: testID[:], Segment: 1, First: 2, Count: 3}))
 	f.Add(frame(blockRequest{Collection: testID[:], Digests: make([]byte, 64)}))
 	f.Add(frame(holdingsRequest{Collection: testID[:]}))
+	f.Add(frame(outlineRequest{Collection: testID[:], Manifest: testID[:], Room: 1000}))
 	f.Add([]byte{0, 0, 0, 1, 0x80})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -31,6 +32,12 @@ func FuzzRequests(f *testing.F) {
 			}
 			if !bytes.Equal(content.Encode(q), body) || len(ds) > MaxBlocksPerRequest {
 				t.Errorf("block request %x is read as %d digests", body, len(ds))
+			}
+		}
+		if id, d, room, err := decodeOutlineRequest(body); err == nil {
+			again := content.Encode(outlineRequest{Collection: id[:], Manifest: d[:], Room: room})
+			if !bytes.Equal(again, body) || room > MaxOutlineBytes {
+				t.Errorf("outline request %x is read as %s, %d", body, d, room)
 			}
 		}
 		if id, err := decodeHoldingsRequest(body); err == nil && !bytes.Equal(content.Encode(holdingsRequest{Collection: id[:]}), body) {

@@ -113,6 +113,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 	h.wg.Go(func() { h.peers.tell(life) })
 	h.handle(life, chunksProtocol, 2048, h.serveChunks)
 	h.handle(life, blocksProtocol, 2048, h.serveBlocks)
+	h.handle(life, outlineProtocol, 2048, h.serveOutline)
 	h.handle(life, holdingsProtocol, maxHoldingsStreams, h.serveHoldings)
 	mode := dht.ModeAutoServer
 	switch {

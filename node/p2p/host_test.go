@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 var short = Timeouts{Open: 5 * time.Second, Progress: 400 * time.Millisecond, Total: 20 * time.Second,
 	KeepAlive: 50 * time.Millisecond, Queue: 50 * time.Millisecond, Reconnect: 50 * time.Millisecond}
 
+// patient is for tests in which no deadline matters: a busy machine stands still for longer than short allows.
+var patient = Timeouts{Open: 5 * time.Minute, Progress: 5 * time.Minute, Total: 5 * time.Minute, KeepAlive: 50 * time.Millisecond,
+	Queue: 5 * time.Minute, Reconnect: 50 * time.Millisecond}
+
 func newHost(t testing.TB, cfg Config, handlers Handlers) *Host {
 	t.Helper()
 	if cfg.Listen == nil && !cfg.Client {
@@ -69,6 +73,9 @@ func connect(t testing.TB, from, to *Host) {
 	if err != nil || id != to.ID() {
 		t.Fatalf("Connect: got %s, %v, want %s", id, err, to.ID())
 	}
+	within(t, time.Minute, "the other end has the connection, too", func() bool {
+		return to.host.Network().Connectedness(from.host.ID()) == network.Connected
+	})
 }
 
 // within waits for something that other goroutines bring about.

@@ -130,7 +130,7 @@ func TestHostileRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := frame(chunkRequest{Collection: testID[:], Segment: 1, Count: 16})
-	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, holdingsProtocol} {
+	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, outlineProtocol, holdingsProtocol} {
 		for name, request := range map[string][]byte{
 			"huge":      binary.BigEndian.AppendUint32(nil, 1<<31),
 			"empty":     make([]byte, 4),

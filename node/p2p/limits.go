@@ -115,7 +115,7 @@ func acquire(ctx context.Context, sem *semaphore.Weighted, n int64, wait time.Du
 // these reset streams.
 func newResourceManager() (network.ResourceManager, error) {
 	scal := rcmgr.DefaultLimits
-	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, holdingsProtocol} {
+	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, outlineProtocol, holdingsProtocol} {
 		streams := rcmgr.BaseLimit{Streams: 8192, StreamsInbound: 4096, StreamsOutbound: 4096, Memory: 256 << 20}
 		perPeer := rcmgr.BaseLimit{Streams: 4 * hardStreamsPerPeer, StreamsInbound: hardStreamsPerPeer,
 			StreamsOutbound: 2 * hardStreamsPerPeer, Memory: 128 << 20}

@@ -39,6 +39,7 @@ const (
 const (
 	chunksProtocol   = "/swarmnode/1/chunks"
 	blocksProtocol   = "/swarmnode/1/blocks"
+	outlineProtocol  = "/swarmnode/1/outline"
 	holdingsProtocol = "/swarmnode/1/holdings"
 	// protocolVersion is what identify says of the swarm that this host belongs to.
 	protocolVersion = "/swarmnode/1"

@@ -12,6 +12,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/gossip"
+	"swarmnode/gossip/topic"
 )
 
 // writePiece is how much is written under one deadline: large enough for full speed, small enough that a slow but
@@ -79,7 +80,7 @@ func (h *Host) open(ctx context.Context, to gossip.PeerID, proto protocol.ID, re
 		return nil, nil, ErrClosed
 	}
 	octx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
-	raw, err := h.host.NewStream(octx, id, proto)
+	raw, err := topic.OpenStream(octx, h.host, id, proto)
 	cancel()
 	if err != nil {
 		h.wg.Done()

@@ -71,8 +71,8 @@ func TestChunks(t *testing.T) {
 	}
 	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
 		s1, s2 := newSegment(1, sizes...), newSegment(2, sizes...)
-		a := newHost(t, Config{Listen: []string{listen}}, Handlers{Chunk: s1.chunk})
-		b := newHost(t, Config{Listen: []string{listen}}, Handlers{Chunk: s2.chunk})
+		a := newHost(t, Config{Listen: []string{listen}, Timeouts: patient}, Handlers{Chunk: s1.chunk})
+		b := newHost(t, Config{Listen: []string{listen}, Timeouts: patient}, Handlers{Chunk: s2.chunk})
 		connect(t, a, b)
 		run := content.Run{Segment: 7, Count: uint32(len(sizes))}
 		for range 3 {
@@ -92,14 +92,14 @@ func TestChunks(t *testing.T) {
 				}
 			}
 		}
-		if rtt := a.RTT(b.ID()); rtt <= 0 || rtt > time.Second {
+		if rtt := a.RTT(b.ID()); rtt <= 0 {
 			t.Errorf("%s: RTT %s", listen, rtt)
 		}
 		in, out := a.Traffic()
 		if p := a.Peers()[0]; p.BytesIn < 5e6 || p.BytesOut < 5e6 || p.BytesIn != in || p.BytesOut != out {
 			t.Errorf("%s: bytes %+v, totals %d and %d", listen, p, in, out)
 		}
-		within(t, 5*time.Second, "nothing is held", func() bool { return idle(a) && idle(b) })
+		within(t, time.Minute, "nothing is held", func() bool { return idle(a) && idle(b) })
 	}
 }
 
