@@ -28,7 +28,13 @@ type source struct {
 }
 
 // since is a time as a source holds it: a third of a time.Time, and there are hundreds of sources.
-func (t *Transfer) since(now time.Time) time.Duration { return now.Sub(t.base) }
+// The last answer is kept, as every source is asked at one time.
+func (t *Transfer) since(now time.Time) time.Duration {
+	if now != t.scratch.now {
+		t.scratch.now, t.scratch.since = now, now.Sub(t.base)
+	}
+	return t.scratch.since
+}
 
 // record is what is remembered of a peer that sent wrong chunks.
 type record struct {
@@ -121,7 +127,7 @@ func (t *Transfer) Found(now time.Time, peer gossip.PeerID, rtt time.Duration) {
 		}
 		s = &source{id: peer, rtt: defaultRTT, dry: true, number: number}
 		if t.base.IsZero() {
-			t.base = now
+			t.base, t.scratch.now = now, time.Time{}
 		}
 		t.sources[peer] = s
 		t.order = append(t.order, s)

@@ -165,6 +165,8 @@ type scratch struct {
 	free, rare content.Bitmap // for choosing a run
 	touched    []*want        // for Holds
 	open       []*source      // for choosing a segment
+	now        time.Time      // for since
+	since      time.Duration  // its answer
 }
 
 // NewTransfer makes a Transfer that wants nothing and knows nobody. All randomness comes from rng.
