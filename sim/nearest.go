@@ -86,7 +86,7 @@ func fact(name string, excess []float64, doc string) Setting {
 func settle(w *World, rounds int, rng *rand.Rand) (coordinates []coordinate, samples uint64) {
 	n := len(w.places)
 	rates := make([]float64, n)
-	s := newSwarm(w, swarmConfig{up: rates, down: rates, slots: 1})
+	s := newSwarm(w, swarmConfig{up: rates, down: rates})
 	s.connect()
 	coordinates = make([]coordinate, n)
 	for i := range coordinates {
