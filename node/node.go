@@ -115,7 +115,7 @@ func (n *Node) open(ctx context.Context) error {
 		Key: filepath.Join(n.cfg.Home, "node.key"), Listen: n.cfg.Listen, Public: n.cfg.Public, NATPortMap: n.cfg.NATPortMap, MDNS: n.cfg.MDNS,
 		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile),
 		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net),
-	}, p2p.Handlers{Chunk: n.chunk, Block: n.block, Holdings: n.holdings})
+	}, p2p.Handlers{Chunk: n.chunk, Unsent: n.unsent, Block: n.block, Holdings: n.holdings})
 	if err != nil {
 		return err
 	}

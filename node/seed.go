@@ -75,11 +75,12 @@ func (s *seeder) give(ref content.Ref) bool {
 	return ok || len(s.follows) < seedAudience
 }
 
-// back says that a chunk that was given could not be read.
+// back says that a chunk that was given could not be read or did not get through: the followers are told of it again.
 func (s *seeder) back(ref content.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seeding.Return(ref)
+	s.tell(s.seeding.Again(time.Now()))
 }
 
 // tell has the followers told that these segments are here. The caller holds mu.

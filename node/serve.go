@@ -21,14 +21,22 @@ func (n *Node) chunk(ctx context.Context, id content.ID, ref content.Ref, buf []
 	case c.follower != nil:
 		return c.follower.disk.Chunk(ref, buf)
 	}
-	if c.seeds(p2p.Asker(ctx)) && !c.master.seed.give(ref) {
+	seeds := c.seeds(p2p.Asker(ctx))
+	if seeds && !c.master.seed.give(ref) {
 		return nil, store.ErrNotHere
 	}
 	data, err := c.master.refs.Chunk(ref, buf)
-	if err != nil {
+	if err != nil && seeds {
 		c.master.seed.back(ref)
 	}
 	return data, err
+}
+
+// unsent takes back a chunk that did not get through to a peer.
+func (n *Node) unsent(ctx context.Context, id content.ID, ref content.Ref) {
+	if c := n.collection(id); c != nil && c.master != nil && c.seeds(p2p.Asker(ctx)) {
+		c.master.seed.back(ref)
+	}
 }
 
 // seeds reports whether what this peer asks for may be held back: it is a mirror, which passes on what it gets and hears what

@@ -284,7 +284,7 @@ func benchNode(b *testing.B, home string) *testNode {
 	return x
 }
 
-func writeBig(b *testing.B, path string, size int64) {
+func writeBig(b testing.TB, path string, size int64) {
 	b.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		b.Fatal(err)

@@ -24,9 +24,9 @@ func flashCrowdScenario() Scenario {
 			{"liars", "0", "% of the nodes that say they have everything and send wrong bytes"},
 			{"slow", "0", "% of the nodes that serve at 1 kB/s"},
 			{"decide", "transfer", "transfer (as the real node does) or oracle (everybody knows everything at once)"},
-			{"slots", "1", "peers that a node serves at a time"},
-			{"queue", "4", "peers that may wait to be served; more are told \"busy\" (0: all may wait)"},
-			{"busy", "1000", "ms after which a node that was told \"busy\" asks again (0: as long as it takes to send most of a request)"},
+			{"slots", "0", "requests that a node serves at a time (0: as many as the uplink can use, as the real node does; the oracle: 1)"},
+			{"queue", "0", "peers that may wait to be served; more are told \"busy\" (0: as at the real node, -1: all may wait)"},
+			{"busy", "0", "ms after which a node that was told \"busy\" asks again (0: as the real node says)"},
 			{"inflight", "0", "most MiB that a node has asked for and not got (0: what its goodput suggests, as the real node does)"},
 			{"tell", "100", "least ms between two messages of a node about what it has"},
 			{"seeding", "1", "the master sends nothing twice before everything once (0: what it is asked for)"},
@@ -61,9 +61,9 @@ func readFlashCrowd(set *settings) (flashCrowd, error) {
 	}
 	chunks, size := set.number("chunks", 1, 1<<20), set.number("chunk", 4, content.MaxChunkSize>>10)*1024
 	segment := set.number("segment", 1, content.MaxSegmentChunks)
-	c.swarm.slots = int(set.number("slots", 1, 1000))
-	c.swarm.queue = int(set.number("queue", 0, 1000))
-	c.swarm.busy = time.Duration(set.number("busy", 0, 1e6) * float64(time.Millisecond))
+	c.swarm.serving.Places = int(set.number("slots", 0, 1000))
+	c.swarm.serving.Waiting = int(set.number("queue", -1, 1000))
+	c.swarm.serving.Busy = time.Duration(set.number("busy", 0, 1e6) * float64(time.Millisecond))
 	c.swarm.inFlight = uint64(set.number("inflight", 0, 4096) * (1 << 20))
 	c.swarm.tell = time.Duration(set.number("tell", 100, 1e6) * float64(time.Millisecond))
 	if set.err != nil {

@@ -19,7 +19,7 @@ func TestFourHolders(t *testing.T) {
 				up, down, sum = append(up, u*mbit), append(down, mbit), sum+u*mbit
 			}
 			const bytes = 1 << 30
-			s := newSwarm(w, swarmConfig{sizes: cut(bytes, 64<<20, 1<<20), up: up, down: down, slots: 16})
+			s := newSwarm(w, swarmConfig{sizes: cut(bytes, 64<<20, 1<<20), up: up, down: down})
 			s.connect()
 			raw, err := announcement{Release: 1, Version: 1}.encode()
 			if err != nil {

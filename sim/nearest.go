@@ -104,7 +104,7 @@ func fact(name string, excess []float64, doc string) Setting {
 func newMapped(w *World, liars int, rng *rand.Rand) *mapped {
 	n := len(w.places)
 	rates := make([]float64, n)
-	m := &mapped{w: w, swarm: newSwarm(w, swarmConfig{up: rates, down: rates, slots: 1}), here: make([]policy.Coordinate, n),
+	m := &mapped{w: w, swarm: newSwarm(w, swarmConfig{up: rates, down: rates}), here: make([]policy.Coordinate, n),
 		claims: make([]gossip.Coordinate, n), met: make([]map[int]bool, n), liars: liars}
 	m.swarm.connect()
 	for i, node := range m.swarm.nodes {

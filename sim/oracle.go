@@ -97,7 +97,7 @@ func (o *oracle) fill(i int32) {
 	if o.kinds[i] == slow {
 		return // the oracle knows
 	}
-	for int(n.sending) < o.slots {
+	for int(n.sending) < max(1, o.serving.Places) {
 		to, chunk := o.match(i)
 		if to < 0 {
 			if !n.idle {

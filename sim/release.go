@@ -7,6 +7,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/gossip"
+	"swarmnode/node/policy"
 )
 
 func releaseScenario() Scenario {
@@ -21,7 +22,8 @@ func releaseScenario() Scenario {
 			{"master", "20", "uplink of the master, Mbit/s"},
 			{"up", "20", "uplink of a node, Mbit/s"},
 			{"down", "20", "downlink of a node, Mbit/s"},
-			{"slots", "16", "peers that a node serves at a time, one request each in turn"},
+			{"slots", "0", "requests that a node serves at a time (0: as many as the uplink can use, as the real node does)"},
+			{"inflight", "0", "most MiB that a node has asked for and not got (0: what its goodput suggests, as the real node does)"},
 			{"seeding", "1", "the master sends nothing twice before everything once (0: it sends what it is asked for)"},
 			{"spread", "0", "links are lognormal with this sigma, the settings are their medians"},
 			{"hours", "24", "give up after so much simulated time"},
@@ -38,7 +40,8 @@ func runRelease(set *settings, seed uint64) (Report, error) {
 	chunk := uint64(set.number("chunk", 4, 1024)) << 10
 	master := set.number("master", 0.01, 1e6) * mbit
 	up, down := set.number("up", 0.01, 1e6)*mbit, set.number("down", 0.01, 1e6)*mbit
-	slots := int(set.number("slots", 1, 1000))
+	slots := int(set.number("slots", 0, 1000))
+	inFlight := uint64(set.number("inflight", 0, 4096)) << 20
 	seeding := set.number("seeding", 0, 1) > 0
 	spread := set.number("spread", 0, 3)
 	end := time.Duration(set.number("hours", 0, 10_000) * float64(time.Hour))
@@ -54,7 +57,8 @@ func runRelease(set *settings, seed uint64) (Report, error) {
 		f := lognormal(w.rng(2*(nodes+1)+i), spread)
 		ups, downs = append(ups, up*f), append(downs, down*f)
 	}
-	s := newSwarm(w, swarmConfig{sizes: cut(bytes, segment, chunk), up: ups, down: downs, slots: slots})
+	s := newSwarm(w, swarmConfig{sizes: cut(bytes, segment, chunk), up: ups, down: downs, inFlight: inFlight,
+		serving: policy.ServingConfig{Places: slots}})
 	s.connect()
 	raw, err := announcement{Release: 1, Version: 1}.encode()
 	if err != nil {

@@ -16,14 +16,12 @@ const holdingsInterval = 100 * time.Millisecond
 
 // swarmConfig is what a swarm consists of. Node 0 is the master.
 type swarmConfig struct {
-	sizes    [][]uint32    // of the chunks, by segment
-	up, down []float64     // of the nodes, bytes/s
-	kinds    []kind        // of the nodes; nil: all honest
-	slots    int           // peers that a node serves at a time; others wait
-	queue    int           // peers that may wait; more are told "busy"; 0: all may
-	busy     time.Duration // and when to ask again; 0: before the present request is likely to have left
-	inFlight uint64        // most bytes that a node has asked for and not got; 0: as policy.InFlight says
-	tell     time.Duration // least time between two messages about holdings; 0: holdingsInterval
+	sizes    [][]uint32           // of the chunks, by segment
+	up, down []float64            // of the nodes, bytes/s
+	kinds    []kind               // of the nodes; nil: all honest
+	serving  policy.ServingConfig // zero: as the real node
+	inFlight uint64               // most bytes that a node has asked for and not got; 0: as policy.InFlight says
+	tell     time.Duration        // least time between two messages about holdings; 0: holdingsInterval
 }
 
 // kind is how a node behaves.
@@ -85,14 +83,6 @@ type store struct {
 	left    int              // segments not complete
 }
 
-// server is the side of a node that others ask.
-type server struct {
-	lines   map[int]*line   // to each neighbour that asked; looked up only
-	queue   []*line         // lines that wait for a slot
-	serving int             // slots taken
-	seeding *policy.Seeding // of the master, if it seeds so
-}
-
 // newsheet is what a node has got and not yet told its neighbours.
 type newsheet struct {
 	chunks  []content.Bitmap // by segment
@@ -106,7 +96,7 @@ func newSwarm(w *World, c swarmConfig) *swarm {
 	}
 	s := &swarm{swarmConfig: c, w: w, byID: map[gossip.PeerID]*node{}}
 	for i := range c.up {
-		n := &node{s: s, index: i, up: newLink(c.up[i]), down: newLink(c.down[i]), server: server{lines: map[int]*line{}}}
+		n := &node{s: s, index: i, up: newLink(c.up[i]), down: newLink(c.down[i]), server: newServer(c.serving)}
 		if c.kinds != nil {
 			n.kind = c.kinds[i]
 		}
@@ -196,8 +186,8 @@ func (n *node) part(o *node) {
 		from.neighbours = slices.DeleteFunc(from.neighbours, func(k neighbour) bool { return k.node == other })
 		from.transfer.Gone(from.s.w.time(), other.id())
 		if l := from.server.lines[other.index]; l != nil {
-			for len(l.jobs) > 0 {
-				l.cancel(l.jobs[0].r.ID)
+			for len(l.asked) > 0 {
+				l.drop(l.asked[0])
 			}
 		}
 	}

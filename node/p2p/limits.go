@@ -15,10 +15,12 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"swarmnode/content"
+	"swarmnode/node/policy"
 )
 
 const (
-	// retryAfter is what a full node tells its askers.
+	// retryAfter is what a node tells those who have too many streams or ask for more than its memory; who asks for chunks is
+	// told what policy.Serving says.
 	retryAfter  = 500 * time.Millisecond
 	retryMillis = uint32(retryAfter / time.Millisecond)
 	// maxBlockAnswers is how many answers of metadata blocks are sent at a time; each holds one block.
@@ -58,7 +60,7 @@ func newLimits(memory int64) *limits {
 	memory = max(memory, 2*sendBuffer, receiveDepth*content.MaxChunkSize)
 	return &limits{
 		sending: semaphore.NewWeighted(memory), receiving: semaphore.NewWeighted(memory), memory: memory,
-		blocks: semaphore.NewWeighted(maxBlockAnswers), uploads: newUploads(maxUploads),
+		blocks: semaphore.NewWeighted(maxBlockAnswers), uploads: newUploads(policy.ServingConfig{}),
 		streams: map[streamKey]int{}, total: map[protocol.ID]int{}, protected: map[peer.ID]int{},
 	}
 }

@@ -96,6 +96,9 @@ type Handlers struct {
 	// Chunk reads a chunk into buf (length 0, capacity content.MaxChunkSize) and returns it; data elsewhere than in
 	// buf is copied. A *BusyError is told to the asker with its time, every other error is "not here".
 	Chunk func(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error)
+	// Unsent says that a chunk which Chunk gave has not been sent to its end: the asker went away or the stream broke. ctx is
+	// as for Chunk. It may be nil.
+	Unsent func(ctx context.Context, id content.ID, ref content.Ref)
 	// Block gives a metadata block. The caller does not change it.
 	Block func(id content.ID, d content.Digest) ([]byte, bool)
 	// Holdings gives a full message first, then changes at least 100 ms apart, until ctx ends. An error, or a closed

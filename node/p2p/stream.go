@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -28,6 +30,9 @@ type stream struct {
 	end                 time.Time     // of the whole exchange; zero is never
 	readSet, writeSet   time.Time     // when the deadlines were set last
 	traffic             *traffic
+	sent                atomic.Uint64 // bytes written
+	arrived             atomic.Bool   // and all of them have arrived
+	over                func()        // lets the asker open another stream instead; of streams that we serve
 }
 
 // deadline sets the deadline by set when the last one is old: setting one costs a timer.
@@ -62,6 +67,7 @@ func (s *stream) Write(b []byte) (int, error) {
 		n, err := s.Stream.Write(b[done:min(len(b), done+writePiece)])
 		done += n
 		s.traffic.out.Add(int64(n))
+		s.sent.Add(uint64(n))
 		if err != nil {
 			return done, err
 		}
@@ -138,7 +144,8 @@ func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve f
 			raw.Close()
 			return
 		}
-		defer h.limits.leave(proto, from)
+		s.over = sync.OnceFunc(func() { h.limits.leave(proto, from) })
+		defer s.over()
 		defer h.limits.protect(h.host.ConnManager(), from)()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

@@ -19,6 +19,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/gossip"
+	"swarmnode/node/policy"
 )
 
 var testID = content.NewID([]byte("test"))
@@ -157,6 +158,7 @@ func TestBusy(t *testing.T) {
 	a := newHost(t, Config{}, Handlers{Chunk: func(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
 		return handler.Load().(func(context.Context, content.ID, content.Ref, []byte) ([]byte, error))(ctx, id, ref, buf)
 	}})
+	a.limits.uploads = newUploads(policy.ServingConfig{Places: maxPeerStreams})
 	b := newHost(t, Config{}, Handlers{})
 	connect(t, b, a)
 	ask := func() error {
@@ -392,4 +394,32 @@ func TestCloseUnderLoad(t *testing.T) {
 	a.Close()
 	b.Close()
 	asks.Wait()
+}
+
+// TestUnsent: a chunk that was read for an answer which the asker broke off is given back; one that surely came is not.
+func TestUnsent(t *testing.T) {
+	s := newSegment(1, slices.Repeat([]int{content.MaxChunkSize}, 8)...)
+	unsent := make(chan content.Ref, 8)
+	a := newHost(t, Config{}, Handlers{Chunk: s.chunk, Unsent: func(_ context.Context, _ content.ID, ref content.Ref) { unsent <- ref }})
+	b := newHost(t, Config{}, Handlers{})
+	connect(t, b, a)
+	stop := errors.New("enough")
+	err := b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 8}, s.size, func(ref content.Ref, _ []byte) error {
+		if ref.Index == 2 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) {
+		t.Fatalf("error of each: %v", err)
+	}
+	within(t, 5*time.Second, "the answer ends", func() bool { return idle(a) && idle(b) })
+	if len(unsent) == 0 {
+		t.Error("no chunk was given back")
+	}
+	for close(unsent); len(unsent) > 0; {
+		if ref := <-unsent; ref.Index == 0 {
+			t.Error("the chunk that came was given back")
+		}
+	}
 }

@@ -8,97 +8,103 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"swarmnode/gossip"
+	"swarmnode/node/policy"
 )
 
-const (
-	// maxUploads is how many answers of chunks are sent at a time. Each gets a share of the uplink: with too many every one is
-	// slow and nobody has a chunk to pass on, with too few one slow asker leaves the uplink idle. BitTorrent clients use 4 to
-	// 10 for home uplinks; a server's needs a few more.
-	maxUploads = 12
-	// uploadTurn is after how long an answer is cut at the end of a chunk when others wait: the rest is asked for again.
-	uploadTurn = 10 * time.Second
-)
-
-// uploads gives places to those who want chunks. Of those who wait, the network (IPv4 /24, IPv6 /48) with the fewest places is
-// served next, and of these the one who came first, so that a site with many nodes gets no more than one with a single one.
+// uploads obeys policy.Serving: it lets those who want chunks in, makes them wait or sends them away.
 type uploads struct {
-	mu      sync.Mutex // guards what follows
-	free    int
-	held    map[netip.Prefix]int
-	waiting []*waiter
+	mu       sync.Mutex // guards what follows
+	serving  *policy.Serving
+	requests map[policy.Ticket]*upload
+	timer    *time.Timer // runs next while somebody waits
 }
 
-type waiter struct {
-	group netip.Prefix
-	ready chan struct{} // closed when it has its place
+// upload is one answer of chunks. sent and end are called with the mutex of uploads.
+type upload struct {
+	ticket policy.Ticket
+	ready  chan bool     // capacity 1: true when it has its place, false when it waited too long
+	sent   func() uint64 // bytes of it
+	end    func()        // breaks it
 }
 
-func newUploads(places int) *uploads { return &uploads{free: places, held: map[netip.Prefix]int{}} }
+// newUploads makes uploads without askers; Sent of cfg is its own.
+func newUploads(cfg policy.ServingConfig) *uploads {
+	u := &uploads{requests: map[policy.Ticket]*upload{}}
+	cfg.Sent = func(t policy.Ticket) uint64 { return u.requests[t].sent() }
+	u.serving = policy.NewServing(cfg)
+	return u
+}
 
-// enter waits a little for a place and reports whether it got one, to be given back with leave.
-func (u *uploads) enter(ctx context.Context, group netip.Prefix, wait time.Duration) bool {
+// enter waits for a place. If it gets none, busy says when to ask again; else it is to be given back with leave.
+func (u *uploads) enter(ctx context.Context, peer gossip.PeerID, group netip.Prefix, sent func() uint64, end func()) (_ *upload, busy time.Duration) {
 	u.mu.Lock()
-	if u.free > 0 {
-		u.take(group)
-		u.mu.Unlock()
-		return true
+	t := u.serving.Ask(time.Now(), peer, group)
+	if t == 0 {
+		defer u.mu.Unlock()
+		return nil, u.serving.RetryAfter()
 	}
-	w := &waiter{group: group, ready: make(chan struct{})}
-	u.waiting = append(u.waiting, w)
+	r := &upload{ticket: t, ready: make(chan bool, 1), sent: sent, end: end}
+	u.requests[t] = r
+	u.next()
 	u.mu.Unlock()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-w.ready:
-		return true
+	case ok := <-r.ready:
+		if ok {
+			return r, 0
+		}
 	case <-ctx.Done():
-	case <-timer.C:
+		u.leave(r)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for i, o := range u.waiting {
-		if o == w {
-			u.waiting = append(u.waiting[:i], u.waiting[i+1:]...)
-			return false
-		}
-	}
-	return true // it came at the last moment
+	return nil, u.serving.RetryAfter()
 }
 
-// take gives a place. The caller holds mu; there is one.
-func (u *uploads) take(group netip.Prefix) {
-	u.free--
-	u.held[group]++
-}
-
-// leave gives a place back, to the next.
-func (u *uploads) leave(group netip.Prefix) {
+// leave gives a place back.
+func (u *uploads) leave(r *upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.free++
-	if u.held[group]--; u.held[group] == 0 {
-		delete(u.held, group)
-	}
-	if len(u.waiting) == 0 {
-		return
-	}
-	best := 0
-	for i, w := range u.waiting {
-		if u.held[w.group] < u.held[u.waiting[best].group] {
-			best = i
-		}
-	}
-	w := u.waiting[best]
-	u.waiting = append(u.waiting[:best], u.waiting[best+1:]...)
-	u.take(w.group)
-	close(w.ready)
+	u.serving.Leave(time.Now(), r.ticket)
+	delete(u.requests, r.ticket)
+	u.next()
 }
 
-// contended reports whether somebody waits.
-func (u *uploads) contended() bool {
+// turn reports whether the answer had better end at the end of a chunk.
+func (u *uploads) turn(r *upload) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return len(u.waiting) > 0
+	return u.serving.Turn(time.Now(), r.ticket)
+}
+
+// next does what policy.Serving says. The caller holds mu.
+func (u *uploads) next() {
+	now := time.Now()
+	step := u.serving.Next(now)
+	for _, t := range step.Begin {
+		u.requests[t].ready <- true
+	}
+	for _, t := range step.Refuse {
+		u.requests[t].ready <- false
+		delete(u.requests, t)
+	}
+	for _, t := range step.Break {
+		u.requests[t].end()
+	}
+	switch {
+	case step.Wake.IsZero() && u.timer != nil:
+		u.timer.Stop()
+	case step.Wake.IsZero():
+	case u.timer == nil:
+		u.timer = time.AfterFunc(step.Wake.Sub(now), func() {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.next()
+		})
+	default:
+		u.timer.Reset(step.Wake.Sub(now))
+	}
 }
 
 // groupOf is the network that a peer belongs to; the zero value for those without an address, behind relays.

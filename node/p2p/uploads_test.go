@@ -6,55 +6,57 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"swarmnode/gossip"
+	"swarmnode/node/policy"
 )
 
-// TestUploads: of those who wait, the network with the fewest places is next, then the one who came first; nobody waits
-// longer than told.
+// TestUploads: who waits gets the place that another leaves, or is sent away in the end; who stops waiting leaves nothing
+// behind. Who is next is a question for policy.Serving.
 func TestUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b := netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.0.1.0/24")
-		u := newUploads(2)
-		for range 2 {
-			if !u.enter(t.Context(), a, 0) {
-				t.Fatal("a free place was not given")
+		u := newUploads(policy.ServingConfig{Places: 1})
+		ended := make(chan string, 3)
+		enter := func(ctx context.Context, name string) *upload {
+			r, busy := u.enter(ctx, gossip.PeerID(name), netip.Prefix{}, func() uint64 { return 0 }, func() {})
+			if r == nil && busy <= 0 {
+				t.Errorf("%s was refused and told to come back after %s", name, busy)
 			}
+			return r
 		}
-		if u.contended() {
-			t.Error("contended before anybody waits")
+		first := enter(t.Context(), "first")
+		if first == nil {
+			t.Fatal("a free place was not given")
 		}
-		served := make(chan string, 3)
-		wait := func(name string, group netip.Prefix) {
+		gone, cancel := context.WithCancel(t.Context())
+		wait := func(ctx context.Context, name string) {
 			go func() {
-				if u.enter(context.WithoutCancel(t.Context()), group, time.Minute) {
-					served <- name
+				if r := enter(ctx, name); r != nil {
+					ended <- name + " served"
+					<-t.Context().Done()
 				} else {
-					served <- name + " gave up"
+					ended <- name + " sent away"
 				}
 			}()
 			synctest.Wait()
 		}
-		wait("a first", a)
-		wait("a second", a)
-		wait("b", b)
-		want := []string{"b", "a first", "a second gave up"}
-		u.leave(a)
-		if got := <-served; got != want[0] {
-			t.Errorf("first place: got %s, want %s", got, want[0])
+		wait(gone, "one that goes")
+		wait(t.Context(), "second")
+		wait(t.Context(), "third")
+		cancel()
+		if got := <-ended; got != "one that goes sent away" {
+			t.Errorf("after the end of its context: got %s", got)
 		}
-		u.leave(a)
-		if got := <-served; got != want[1] {
-			t.Errorf("second place: got %s, want %s", got, want[1])
+		time.Sleep(time.Second)
+		u.leave(first)
+		if got := <-ended; got != "second served" {
+			t.Errorf("after a second: got %s, want second served", got)
 		}
-		if !u.contended() {
-			t.Error("not contended with one waiting")
+		if got := <-ended; got != "third sent away" {
+			t.Errorf("after ten seconds: got %s, want third sent away", got)
 		}
-		if got := <-served; got != want[2] {
-			t.Errorf("after a minute: got %s, want %s", got, want[2])
-		}
-		u.leave(a)
-		u.leave(b)
-		if u.free != 2 || len(u.held) != 0 || len(u.waiting) != 0 {
-			t.Errorf("at the end: %d free, %v held, %d waiting", u.free, u.held, len(u.waiting))
+		if len(u.requests) != 1 {
+			t.Errorf("at the end: %d requests, want that of second alone", len(u.requests))
 		}
 	})
 }
