@@ -20,8 +20,9 @@ type line struct {
 
 // job is a request at the one who serves it.
 type job struct {
-	r    policy.Request
-	next uint32 // index into the run of the chunk being sent
+	r     policy.Request
+	begun bool   // something of it was sent
+	next  uint32 // index into the run of the chunk being sent
 }
 
 // serve takes a request of another node.
@@ -152,6 +153,10 @@ func (l *line) advance() {
 				to.step()
 			})
 			continue
+		}
+		if !j.begun {
+			j.begun = true
+			l.from.send(to, func() { to.transfer.Began(j.r.ID) })
 		}
 		if l.running {
 			net.more(l.flow, float64(l.size(j)))
