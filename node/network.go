@@ -15,8 +15,8 @@ import (
 type network struct{ *p2p.Host }
 
 func (w network) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(uint32) uint32,
-	each func(content.Ref, []byte) error) error {
-	return failure(w.Host.Chunks(ctx, from, id, run, size, each))
+	begun func(), each func(content.Ref, []byte) error) error {
+	return failure(w.Host.Chunks(ctx, from, id, run, size, begun, each))
 }
 
 func (w network) Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,

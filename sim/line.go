@@ -37,6 +37,7 @@ type job struct {
 	next   uint32 // index into the run of the chunk being sent
 	sent   uint64 // bytes of those before it
 	going  bool   // that chunk is being sent
+	begun  bool   // something of it was sent
 }
 
 func newServer(c policy.ServingConfig) server {
@@ -210,6 +211,10 @@ func (l *line) advance() {
 			continue
 		}
 		j.going = true
+		if !j.begun {
+			j.begun = true
+			l.from.send(to, func() { to.transfer.Began(j.r.ID) })
+		}
 		if l.running {
 			net.more(l.flow, float64(l.size(j)))
 		} else {

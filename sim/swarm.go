@@ -55,16 +55,21 @@ type node struct {
 	kind       kind
 	up, down   *link
 	inbox      *gossip.Inbox
-	transfer   *policy.Transfer
-	room       policy.InFlight
 	neighbours []neighbour
 	server     server
 	store      store
 	news       newsheet
 	box        mailbox
-	wakeAt     time.Duration // when the next step is planned; 0: not
-	full       bool          // the last step asked for all that may be in flight: nothing but an answer changes anything
 	report     NodeReport
+	asking
+}
+
+// asking is what a node decides with, and when it does next.
+type asking struct {
+	transfer *policy.Transfer
+	room     policy.InFlight
+	wakeAt   time.Duration // when the next step is planned; 0: not
+	full     bool          // the last step asked for all that may be in flight: nothing but an answer changes anything
 }
 
 // id names the node to the others.

@@ -16,9 +16,9 @@ import (
 
 // Network asks one peer for one thing. Errors about what the peer did are a *[Failure].
 type Network interface {
-	// Chunks asks for a run and calls each for every chunk that comes, in order.
+	// Chunks asks for a run, calls begun when the answer begins and each for every chunk that comes, in order.
 	Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(index uint32) uint32,
-		each func(ref content.Ref, data []byte) error) error
+		begun func(), each func(ref content.Ref, data []byte) error) error
 	// Blocks asks for metadata blocks and calls each for those that come; their hash has been checked.
 	Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,
 		each func(d content.Digest, data []byte) error) error

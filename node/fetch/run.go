@@ -108,7 +108,7 @@ type errStore struct{ error }
 func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 	wrong, came := policy.Reason{}, 0
 	err := f.cfg.Network.Chunks(ctx, r.Peer, f.cfg.ID, r.Run, func(i uint32) uint32 { return t.Chunk(i).Size },
-		func(ref content.Ref, data []byte) error {
+		func() { f.began(r.ID) }, func(ref content.Ref, data []byte) error {
 			if err := f.cfg.Sink.Put(ref, data); err != nil {
 				if f.cfg.Wrong(err) {
 					wrong = policy.Reason{Kind: policy.Bad, Ref: ref}
@@ -145,6 +145,13 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 	}
 	f.settle()
 	f.wake()
+}
+
+// began tells the transfer that a request does not wait for its turn at the peer any more.
+func (f *Fetcher) began(id policy.RequestID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.transfer.Began(id)
 }
 
 // failed reports a request that the peer did not answer in full; so many chunks came before. The caller holds mu.

@@ -49,7 +49,7 @@ func benchChunks(b *testing.B, size, parallel int) {
 	connect(b, to, from)
 	run := content.Run{Segment: 1, Count: uint32(MaxRunBytes / size)}
 	chunks := func() error {
-		return to.Chunks(b.Context(), from.ID(), testID, run, func(uint32) uint32 { return uint32(size) },
+		return to.Chunks(b.Context(), from.ID(), testID, run, func(uint32) uint32 { return uint32(size) }, nil,
 			func(content.Ref, []byte) error { return nil })
 	}
 	bare := func() error {

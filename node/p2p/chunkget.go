@@ -54,11 +54,13 @@ type received struct {
 // from this goroutine. data is valid until each returns; its length is what size says of the chunk's index in the
 // segment, its hash is the caller's to check. The next chunks are received meanwhile.
 //
+// begun, which may be nil, is called once when the answer begins: the request does not wait for a place any more.
+//
 // After all of the answer it gives nil or a [NotHereError]. A [BusyError], [ErrTimeout], [ErrBadAnswer], the error of
 // each or of ctx ends it early, and so does a broken connection; what each got before stays good. With a BusyError
 // come the chunks that were not here before it.
 func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run,
-	size func(index uint32) uint32, each func(ref content.Ref, data []byte) error) error {
+	size func(index uint32) uint32, begun func(), each func(ref content.Ref, data []byte) error) error {
 	class, err := checkSizes(run, size)
 	if err != nil {
 		return err
@@ -74,7 +76,7 @@ func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, ru
 		return err
 	}
 	s.end = s.deadlineEnd(h)
-	err = h.receive(ctx, from, s, run, size, each) // the end of our side, in done, tells the peer that all has come
+	err = h.receive(ctx, from, s, run, size, begun, each) // the end of our side, in done, tells the peer that all has come
 	var missing *NotHereError
 	var busy *BusyError
 	if err == nil || errors.As(err, &missing) && !isBroken(err) || errors.As(err, &busy) {
@@ -115,7 +117,7 @@ func checkSizes(run content.Run, size func(uint32) uint32) (class int, err error
 
 // receive runs the two halves of a request: one goroutine reads the answer into buffers, this one calls each.
 func (h *Host) receive(ctx context.Context, from gossip.PeerID, s *stream, run content.Run,
-	size func(uint32) uint32, each func(content.Ref, []byte) error) error {
+	size func(uint32) uint32, begun func(), each func(content.Ref, []byte) error) error {
 	got := make(chan received, 1)
 	stop := make(chan struct{})
 	var missing NotHereError
@@ -123,7 +125,7 @@ func (h *Host) receive(ctx context.Context, from gossip.PeerID, s *stream, run c
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(got)
-		readErr = h.readRun(s, run, size, &missing, got, stop)
+		readErr = h.readRun(s, run, size, begun, &missing, got, stop)
 	})
 	var err error
 	for r := range got {
@@ -151,7 +153,7 @@ func (h *Host) receive(ctx context.Context, from gossip.PeerID, s *stream, run c
 }
 
 // readRun reads the answer part by part.
-func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, missing *NotHereError,
+func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, begun func(), missing *NotHereError,
 	got chan<- received, stop <-chan struct{}) error {
 	r := readers.Get().(*bufio.Reader)
 	r.Reset(s)
@@ -166,6 +168,9 @@ func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, mis
 		}
 		if i == 0 {
 			h.peers.firstByte(s.Conn().RemotePeer(), time.Since(asked))
+			if begun != nil && (st == statusOK || st == statusNotHere) {
+				begun()
+			}
 		}
 		switch {
 		case st == statusOK && n == want:

@@ -105,7 +105,7 @@ func TestHostileAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := h.Chunks(t.Context(), gossip.PeerID(bad.ID().String()), testID, content.Run{Segment: 7, Count: 2},
-				func(uint32) uint32 { return 10 }, func(content.Ref, []byte) error { return nil })
+				func(uint32) uint32 { return 10 }, nil, func(content.Ref, []byte) error { return nil })
 			var busy *BusyError
 			if _, ok := c.want.(*BusyError); ok && errors.As(err, &busy) {
 				return

@@ -83,7 +83,7 @@ func TestChunks(t *testing.T) {
 				s    segment
 			}{{a, b, s1}, {b, a, s2}} {
 				got := segment{}
-				if err := c.to.Chunks(t.Context(), c.from.ID(), testID, run, c.s.size, collect(got)); err != nil {
+				if err := c.to.Chunks(t.Context(), c.from.ID(), testID, run, c.s.size, nil, collect(got)); err != nil {
 					t.Fatalf("%s: %v", listen, err)
 				}
 				for i, want := range c.s {
@@ -123,13 +123,13 @@ func TestChunksNotHere(t *testing.T) {
 	a, b := newHost(t, Config{}, Handlers{Chunk: has.chunk}), newHost(t, Config{}, Handlers{})
 	connect(t, b, a)
 	got := segment{}
-	err := b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, collect(got))
+	err := b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, nil, collect(got))
 	var missing *NotHereError
 	want := []content.Ref{{Segment: 7, Index: 1}, {Segment: 7, Index: 3}}
 	if !errors.Is(err, ErrNotHere) || !errors.As(err, &missing) || !slices.Equal(missing.Refs, want) || len(got) != 2 {
 		t.Errorf("got %d chunks, %v, want 2 and %v", len(got), err, want)
 	}
-	err = a.Chunks(t.Context(), b.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, collect(segment{}))
+	err = a.Chunks(t.Context(), b.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, nil, collect(segment{}))
 	if !errors.As(err, &missing) || len(missing.Refs) != 4 {
 		t.Errorf("without a handler: %v", err)
 	}
@@ -139,12 +139,12 @@ func TestChunksBadRequest(t *testing.T) {
 	h := newHost(t, Config{}, Handlers{})
 	for _, run := range []content.Run{{}, {Count: content.MaxSegmentChunks + 1}, {First: content.MaxSegmentChunks, Count: 1},
 		{First: 1 << 31, Count: 1 << 31}, {Segment: content.MaxSegments, Count: 1}, {Count: 17}} {
-		err := h.Chunks(t.Context(), h.ID(), testID, run, func(uint32) uint32 { return content.MaxChunkSize }, nil)
+		err := h.Chunks(t.Context(), h.ID(), testID, run, func(uint32) uint32 { return content.MaxChunkSize }, nil, nil)
 		if !errors.Is(err, content.ErrFormat) {
 			t.Errorf("%+v: %v", run, err)
 		}
 	}
-	if err := h.Chunks(t.Context(), "nobody", testID, content.Run{Count: 1}, func(uint32) uint32 { return 1 }, nil); err == nil {
+	if err := h.Chunks(t.Context(), "nobody", testID, content.Run{Count: 1}, func(uint32) uint32 { return 1 }, nil, nil); err == nil {
 		t.Error("a peer ID of nonsense is accepted")
 	}
 }
@@ -162,7 +162,7 @@ func TestBusy(t *testing.T) {
 	b := newHost(t, Config{}, Handlers{})
 	connect(t, b, a)
 	ask := func() error {
-		return b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, collect(segment{}))
+		return b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{}))
 	}
 
 	handler.Store(func(_ context.Context, _ content.ID, ref content.Ref, _ []byte) ([]byte, error) {
@@ -208,7 +208,7 @@ func TestBusy(t *testing.T) {
 		t.Fatal("memory is taken")
 	}
 	busy = nil
-	err := b.Chunks(t.Context(), small.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, collect(segment{}))
+	err := b.Chunks(t.Context(), small.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{}))
 	if !errors.As(err, &busy) {
 		t.Errorf("no memory: %v", err)
 	}
@@ -230,7 +230,7 @@ func TestChunksCancel(t *testing.T) {
 	connect(t, b, a)
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	err := b.Chunks(ctx, a.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, func(content.Ref, []byte) error {
+	err := b.Chunks(ctx, a.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, nil, func(content.Ref, []byte) error {
 		if n++; n == 2 {
 			cancel()
 		}
@@ -245,7 +245,7 @@ func TestChunksCancel(t *testing.T) {
 	c := newHost(t, Config{}, Handlers{Chunk: s.chunk})
 	connect(t, b, c)
 	stop := errors.New("enough")
-	err = b.Chunks(t.Context(), c.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, func(content.Ref, []byte) error { return stop })
+	err = b.Chunks(t.Context(), c.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, nil, func(content.Ref, []byte) error { return stop })
 	if !errors.Is(err, stop) {
 		t.Errorf("error of each: %v", err)
 	}
@@ -381,7 +381,7 @@ func TestCloseUnderLoad(t *testing.T) {
 		}
 		asks.Go(func() {
 			for {
-				err := to.Chunks(t.Context(), from.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size,
+				err := to.Chunks(t.Context(), from.ID(), testID, content.Run{Segment: 7, Count: 4}, s.size, nil,
 					func(content.Ref, []byte) error { got.Add(1); return nil })
 				var busy *BusyError
 				if err != nil && !errors.As(err, &busy) {
@@ -404,7 +404,7 @@ func TestUnsent(t *testing.T) {
 	b := newHost(t, Config{}, Handlers{})
 	connect(t, b, a)
 	stop := errors.New("enough")
-	err := b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 8}, s.size, func(ref content.Ref, _ []byte) error {
+	err := b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 8}, s.size, nil, func(ref content.Ref, _ []byte) error {
 		if ref.Index == 2 {
 			return stop
 		}

@@ -17,6 +17,8 @@ type request struct {
 	deadline time.Time      // cancelled then; every chunk that arrives moves it
 	queued   time.Time      // the deadline at which it stands in the heap, the same or earlier
 	ended    bool           // not open any more; the heap may still hold it
+	asked    time.Time      // when it was
+	begun    bool           // the answer is coming: it does not wait for its turn at the peer any more
 	robbed   bool           // its last chunks were given to another peer, see steal
 }
 
@@ -47,6 +49,7 @@ type Reason struct {
 // that was cancelled. size is the size of the chunk in bytes.
 func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32) {
 	if r := t.requests[id]; r != nil && t.close(r, ref) {
+		r.begun = true
 		r.s.meter.add(now, uint64(size))
 		r.s.pause = 0
 		t.extend(r, now)
@@ -57,6 +60,15 @@ func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32
 		t.stats.Received += uint64(size)
 	} else {
 		t.stats.Wasted += uint64(size)
+	}
+}
+
+// Began says that the first byte of an answer is here: the request does not wait for its turn at the peer any more, and is not
+// moved to another. A driver that never says so gets no moves: what is half sent would be cancelled.
+func (t *Transfer) Began(id RequestID) {
+	t.tellsBegan = true
+	if r := t.requests[id]; r != nil {
+		r.begun = true
 	}
 }
 

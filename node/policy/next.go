@@ -26,6 +26,13 @@ func (t *Transfer) Next(now time.Time) Step {
 		}
 		step.Ask = append(step.Ask, r.Request)
 	}
+	for range t.order { // nor is more than one moved to it
+		r := t.move(now)
+		if r == nil {
+			break
+		}
+		step.Ask = append(step.Ask, r.Request)
+	}
 	step.Cancel, t.news.cancel = t.news.cancel, nil
 	step.Complete, t.news.complete = t.news.complete, nil
 	step.Banned, t.news.banned = t.news.banned, nil
@@ -78,6 +85,9 @@ func (t *Transfer) wake(now time.Time) time.Time {
 	}
 	if t.stealAt.After(now) {
 		sooner(t.stealAt)
+	}
+	if t.moveAt.After(now) {
+		sooner(t.moveAt)
 	}
 	if t.inFlight+t.cfg.MinRun > t.cfg.InFlight {
 		return at // a paused peer would not be asked: an answer has to come first
@@ -277,7 +287,7 @@ func (t *Transfer) run(w *want, s *source, now time.Time) (content.Run, uint64) 
 // issue makes the request and takes its chunks.
 func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, bytes uint64) *request {
 	t.lastID++
-	r := &request{Request: Request{ID: t.lastID, Peer: s.id, Run: run, Bytes: bytes}, s: s, w: w, open: content.Full(run.Count)}
+	r := &request{Request: Request{ID: t.lastID, Peer: s.id, Run: run, Bytes: bytes}, s: s, w: w, open: content.Full(run.Count), asked: now}
 	for i := run.First; i < run.First+run.Count; i++ {
 		w.free.Clear(i)
 	}

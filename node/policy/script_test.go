@@ -134,7 +134,7 @@ func (s *story) run(f []string) (string, error) {
 	return "", nil
 }
 
-// answer is an event of a request: the commands got, done, finished, lacks, failed.
+// answer is an event of a request: the commands got, began, done, finished, lacks, failed.
 func (s *story) answer(cmd string, id RequestID, arg, arg2 string) error {
 	r, known := s.open[id]
 	if !known {
@@ -150,6 +150,8 @@ func (s *story) answer(cmd string, id RequestID, arg, arg2 string) error {
 			ref := content.Ref{Segment: r.Run.Segment, Index: r.Run.First + i}
 			s.t.Got(s.now, r.ID, ref, uint32(r.Bytes/uint64(r.Run.Count)))
 		}
+	case "began": // began REQUEST: its first byte came
+		s.t.Began(r.ID)
 	case "done": // all of it came
 		_ = s.answer("got", id, "", "")
 		s.t.Finished(s.now, r.ID)

@@ -113,6 +113,7 @@ type Stats struct {
 	Timeouts uint64
 	Bad      uint64 // wrong chunks
 	Broken   uint64
+	Moved    uint64 // requests taken from a peer where they waited to an idle one
 	Stolen   uint64 // bytes asked of another peer because the first was slow
 }
 
@@ -147,10 +148,12 @@ type asking struct {
 	inFlight  uint64 // bytes
 }
 
-// stealing is the state of steal.
+// stealing is the state of steal and move.
 type stealing struct {
-	risk    uint64    // bytes that thefts have probably wasted
-	stealAt time.Time // when a theft may pay that does not now; zero: an event has to come first
+	risk       uint64    // bytes that thefts and moves have probably wasted
+	stealAt    time.Time // when a theft may pay that does not now; zero: an event has to come first
+	tellsBegan bool      // the driver calls Began
+	moveAt     time.Time // when there may be something to move
 }
 
 // news is what the next Step tells.
@@ -167,6 +170,7 @@ type scratch struct {
 	open       []*source      // for choosing a segment
 	now        time.Time      // for since
 	since      time.Duration  // its answer
+	waiting    []*request     // for move
 }
 
 // NewTransfer makes a Transfer that wants nothing and knows nobody. All randomness comes from rng.
