@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,9 @@ func TestFork(t *testing.T) {
 	if _, err := two.host.Connect(t.Context(), one.Addrs()[0]); err != nil {
 		t.Fatal(err)
 	}
+	within(t, 10*time.Second, "the two know of each other", func() bool {
+		return slices.ContainsFunc(one.host.Peers(), func(p p2p.PeerInfo) bool { return p.ID == two.host.ID() })
+	})
 	write(t, dir, "file", "again")
 	_, err1 := one.publishAs(control.PublishRequest{Dir: dir, Name: "test"})
 	_, err2 := two.publishAs(control.PublishRequest{Dir: dir, Name: "test"})

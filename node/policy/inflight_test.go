@@ -23,9 +23,9 @@ func TestInFlight(t *testing.T) {
 			f.Received(now, 1<<20)
 		}
 	}
-	limit("nothing is known", 16, 16)
+	limit("nothing is known", 8, 8)
 	arrives(2, 10)
-	limit("a slow link", 16, 16)
+	limit("a slow link", 8, 8)
 	arrives(10, 1)
 	limit("10 MiB/s for a second", 17, 19)
 	arrives(10, 10)
