@@ -15,7 +15,7 @@ import (
 type network struct{ *p2p.Host }
 
 func (w network) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(uint32) uint32,
-	begun func(), each func(content.Ref, []byte) error) error {
+	begun func(came func() uint64), each func(content.Ref, []byte) error) error {
 	return failure(w.Host.Chunks(ctx, from, id, run, size, begun, each))
 }
 

@@ -213,7 +213,11 @@ func (l *line) advance() {
 		j.going = true
 		if !j.begun {
 			j.begun = true
-			l.from.send(to, func() { to.transfer.Began(j.r.ID) })
+			l.from.send(to, func() {
+				if to.transfer.Began(to.s.w.time(), j.r.ID) {
+					to.step()
+				}
+			})
 		}
 		if l.running {
 			net.more(l.flow, float64(l.size(j)))

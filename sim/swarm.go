@@ -114,7 +114,7 @@ func newSwarm(w *World, c swarmConfig) *swarm {
 		n.news.last = -c.tell
 		n.box.check = n.check
 		n.inbox = gossip.NewInbox(&verifier{}, gossip.Head{})
-		n.transfer = policy.NewTransfer(policy.TransferConfig{InFlight: c.inFlight}, w.rng(i))
+		n.transfer = policy.NewTransfer(policy.TransferConfig{InFlight: c.inFlight, Progress: n.progress}, w.rng(i))
 		if i > 0 && n.kind != liar {
 			s.wanting++
 		}
@@ -287,6 +287,18 @@ func (n *node) step() {
 		n.planWake(st.Wake.Sub(epoch))
 	}
 	n.lookAgain()
+}
+
+// progress is how many bytes of an answer have been sent to n.
+func (n *node) progress(id policy.RequestID) uint64 {
+	for _, o := range n.neighbours {
+		if l := o.server.lines[n.index]; l != nil {
+			if i := slices.IndexFunc(l.asked, func(j *job) bool { return j.r.ID == id }); i >= 0 {
+				return l.asked[i].bytes()
+			}
+		}
+	}
+	return 0
 }
 
 // inFlight is the most that n may have asked for.

@@ -60,7 +60,7 @@ func (n *fakeNet) peer(id gossip.PeerID) *fakePeer {
 }
 
 func (n *fakeNet) Chunks(ctx context.Context, from gossip.PeerID, _ content.ID, run content.Run, size func(uint32) uint32,
-	begun func(), each func(content.Ref, []byte) error) error {
+	begun func(came func() uint64), each func(content.Ref, []byte) error) error {
 	p := n.peer(from)
 	n.mu.Lock()
 	p.asked++
@@ -74,7 +74,7 @@ func (n *fakeNet) Chunks(ctx context.Context, from gossip.PeerID, _ content.ID, 
 			return err
 		}
 	}
-	begun()
+	begun(func() uint64 { return 0 })
 	f := &Failure{Err: errors.New("not here")}
 	for i := run.First; i < run.First+run.Count; i++ {
 		ref := content.Ref{Segment: run.Segment, Index: i}

@@ -16,9 +16,10 @@ import (
 
 // Network asks one peer for one thing. Errors about what the peer did are a *[Failure].
 type Network interface {
-	// Chunks asks for a run, calls begun when the answer begins and each for every chunk that comes, in order.
+	// Chunks asks for a run, calls begun when the answer begins and each for every chunk that comes, in order. The function that
+	// begun gets says at any time, also after the end, how many bytes of the answer have come.
 	Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(index uint32) uint32,
-		begun func(), each func(ref content.Ref, data []byte) error) error
+		begun func(came func() uint64), each func(ref content.Ref, data []byte) error) error
 	// Blocks asks for metadata blocks and calls each for those that come; their hash has been checked.
 	Blocks(ctx context.Context, from gossip.PeerID, id content.ID, digests []content.Digest,
 		each func(d content.Digest, data []byte) error) error
@@ -71,7 +72,7 @@ type Fetcher struct {
 	transfer *policy.Transfer
 	hedge    policy.Hedge       // of requests for a few metadata blocks
 	wants    map[uint32]*wanted // what transfer wants, with the tables
-	requests map[policy.RequestID]context.CancelFunc
+	requests map[policy.RequestID]*asked
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
@@ -85,6 +86,12 @@ type storing struct {
 	trouble error         // of the sink; nil when the last Put was good or nothing is wanted
 	pause   time.Duration // of the asking, doubled while the trouble lasts
 	resume  time.Time     // nobody is asked before; zero when there is no trouble
+}
+
+// asked is a request that is under way.
+type asked struct {
+	cancel context.CancelFunc
+	came   func() uint64 // bytes of its answer; nil before that begins
 }
 
 // wanted is what is wanted of one segment.
@@ -122,11 +129,14 @@ func New(cfg Config) *Fetcher {
 	}
 	idle := make(chan struct{})
 	close(idle)
-	return &Fetcher{
-		cfg: cfg, kick: make(chan struct{}, 1), transfer: policy.NewTransfer(cfg.Transfer, cfg.Rand),
-		wants: map[uint32]*wanted{}, requests: map[policy.RequestID]context.CancelFunc{},
+	f := &Fetcher{
+		cfg: cfg, kick: make(chan struct{}, 1),
+		wants: map[uint32]*wanted{}, requests: map[policy.RequestID]*asked{},
 		peers: map[gossip.PeerID]*peer{}, news: make(chan struct{}), idle: idle,
 	}
+	cfg.Transfer.Progress = f.progress
+	f.transfer = policy.NewTransfer(cfg.Transfer, cfg.Rand)
+	return f
 }
 
 // Want sets which chunks of a segment are wanted; an empty need is none. Chunks of it that are on their way and

@@ -87,14 +87,14 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 		f.forget(id)
 	}
 	for _, id := range step.Cancel {
-		if cancel, ok := f.requests[id]; ok {
-			cancel()
+		if r := f.requests[id]; r != nil {
+			r.cancel()
 		}
 	}
 	for _, r := range step.Ask {
 		table := f.wants[r.Run.Segment].table
 		rctx, cancel := context.WithCancel(ctx)
-		f.requests[r.ID] = cancel
+		f.requests[r.ID] = &asked{cancel: cancel}
 		f.tasks.Go(func() { f.ask(rctx, r, table) })
 	}
 	f.step = step
@@ -108,7 +108,7 @@ type errStore struct{ error }
 func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 	wrong, came := policy.Reason{}, 0
 	err := f.cfg.Network.Chunks(ctx, r.Peer, f.cfg.ID, r.Run, func(i uint32) uint32 { return t.Chunk(i).Size },
-		func() { f.began(r.ID) }, func(ref content.Ref, data []byte) error {
+		func(came func() uint64) { f.began(r.ID, came) }, func(ref content.Ref, data []byte) error {
 			if err := f.cfg.Sink.Put(ref, data); err != nil {
 				if f.cfg.Wrong(err) {
 					wrong = policy.Reason{Kind: policy.Bad, Ref: ref}
@@ -123,7 +123,7 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 		})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.requests[r.ID]()
+	f.requests[r.ID].cancel()
 	delete(f.requests, r.ID)
 	now := time.Now()
 	failure := (*Failure)(nil)
@@ -148,10 +148,21 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 }
 
 // began tells the transfer that a request does not wait for its turn at the peer any more.
-func (f *Fetcher) began(id policy.RequestID) {
+func (f *Fetcher) began(id policy.RequestID, came func() uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.transfer.Began(id)
+	f.requests[id].came = came
+	if f.transfer.Began(time.Now(), id) {
+		f.wake()
+	}
+}
+
+// progress is how many bytes of an answer have come. The caller holds mu.
+func (f *Fetcher) progress(id policy.RequestID) uint64 {
+	if r := f.requests[id]; r != nil && r.came != nil {
+		return r.came()
+	}
+	return 0
 }
 
 // failed reports a request that the peer did not answer in full; so many chunks came before. The caller holds mu.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"swarmnode/content"
@@ -54,13 +55,14 @@ type received struct {
 // from this goroutine. data is valid until each returns; its length is what size says of the chunk's index in the
 // segment, its hash is the caller's to check. The next chunks are received meanwhile.
 //
-// begun, which may be nil, is called once when the answer begins: the request does not wait for a place any more.
+// begun, which may be nil, is called once when the answer begins: the request does not wait for a place any more. The
+// function that it gets says at any time, also after the end, how many bytes of the answer have come.
 //
 // After all of the answer it gives nil or a [NotHereError]. A [BusyError], [ErrTimeout], [ErrBadAnswer], the error of
 // each or of ctx ends it early, and so does a broken connection; what each got before stays good. With a BusyError
 // come the chunks that were not here before it.
 func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run,
-	size func(index uint32) uint32, begun func(), each func(ref content.Ref, data []byte) error) error {
+	size func(index uint32) uint32, begun func(came func() uint64), each func(ref content.Ref, data []byte) error) error {
 	class, err := checkSizes(run, size)
 	if err != nil {
 		return err
@@ -117,7 +119,7 @@ func checkSizes(run content.Run, size func(uint32) uint32) (class int, err error
 
 // receive runs the two halves of a request: one goroutine reads the answer into buffers, this one calls each.
 func (h *Host) receive(ctx context.Context, from gossip.PeerID, s *stream, run content.Run,
-	size func(uint32) uint32, begun func(), each func(content.Ref, []byte) error) error {
+	size func(uint32) uint32, begun func(came func() uint64), each func(content.Ref, []byte) error) error {
 	got := make(chan received, 1)
 	stop := make(chan struct{})
 	var missing NotHereError
@@ -152,11 +154,24 @@ func (h *Host) receive(ctx context.Context, from gossip.PeerID, s *stream, run c
 	return nil
 }
 
+// counted counts what is read.
+type counted struct {
+	from  io.Reader
+	bytes atomic.Uint64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.bytes.Add(uint64(n))
+	return n, err
+}
+
 // readRun reads the answer part by part.
-func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, begun func(), missing *NotHereError,
+func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, begun func(came func() uint64), missing *NotHereError,
 	got chan<- received, stop <-chan struct{}) error {
 	r := readers.Get().(*bufio.Reader)
-	r.Reset(s)
+	in := &counted{from: s}
+	r.Reset(in)
 	defer func() { r.Reset(nil); readers.Put(r) }()
 	asked := time.Now()
 	for i := range run.Count {
@@ -169,7 +184,7 @@ func (h *Host) readRun(s *stream, run content.Run, size func(uint32) uint32, beg
 		if i == 0 {
 			h.peers.firstByte(s.Conn().RemotePeer(), time.Since(asked))
 			if begun != nil && (st == statusOK || st == statusNotHere) {
-				begun()
+				begun(in.bytes.Load)
 			}
 		}
 		switch {

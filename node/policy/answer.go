@@ -15,11 +15,14 @@ type request struct {
 	w        *want
 	open     content.Bitmap // chunks still expected, counted from the first of the run
 	deadline time.Time      // cancelled then; every chunk that arrives moves it
-	queued   time.Time      // the deadline at which it stands in the heap, the same or earlier
+	queued   time.Time      // the time at which it stands in the heap, due or earlier
 	ended    bool           // not open any more; the heap may still hold it
 	asked    time.Time      // when it was
 	begun    bool           // the answer is coming: it does not wait for its turn at the peer any more
 	robbed   bool           // its last chunks were given to another peer, see steal
+	began    time.Time      // when the answer did, if its peer is looked at: see lookAt
+	look     time.Time      // when that is next; zero: not
+	came     uint64         // bytes that had come at the last look
 }
 
 // ReasonKind is why a request ended early.
@@ -49,7 +52,7 @@ type Reason struct {
 // that was cancelled. size is the size of the chunk in bytes.
 func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32) {
 	if r := t.requests[id]; r != nil && t.close(r, ref) {
-		r.begun = true
+		r.begun, r.look = true, time.Time{}
 		r.s.meter.add(now, uint64(size))
 		r.s.pause = 0
 		t.extend(r, now)
@@ -60,15 +63,6 @@ func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32
 		t.stats.Received += uint64(size)
 	} else {
 		t.stats.Wasted += uint64(size)
-	}
-}
-
-// Began says that the first byte of an answer is here: the request does not wait for its turn at the peer any more, and is not
-// moved to another. A driver that never says so gets no moves: what is half sent would be cancelled.
-func (t *Transfer) Began(id RequestID) {
-	t.tellsBegan = true
-	if r := t.requests[id]; r != nil {
-		r.begun = true
 	}
 }
 

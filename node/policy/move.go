@@ -33,7 +33,7 @@ func (t *Transfer) move(now time.Time) *request {
 	}
 	waiting, at := t.waiting(now)
 	for _, s := range t.order {
-		if len(s.asked) > 0 || s.paused > t.since(now) {
+		if len(s.asked) > 0 || s.paused > t.since(now) || t.crawls(s, now) {
 			continue
 		}
 		t.moveAt = at

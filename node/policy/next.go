@@ -10,6 +10,7 @@ import (
 // Next says what to do now. Its cost follows what it asks and cancels, not what is wanted.
 func (t *Transfer) Next(now time.Time) Step {
 	t.expire(now)
+	t.scratch.fastest = t.fastest()
 	var step Step
 	before := t.lastID
 	for t.inFlight+t.cfg.MinRun <= t.cfg.InFlight {
@@ -17,6 +18,9 @@ func (t *Transfer) Next(now time.Time) Step {
 		if r == nil {
 			break
 		}
+		step.Ask = append(step.Ask, r.Request)
+	}
+	if r := t.askCrawlers(now); r != nil {
 		step.Ask = append(step.Ask, r.Request)
 	}
 	for range t.order { // each peer steals once at most
@@ -43,27 +47,31 @@ func (t *Transfer) Next(now time.Time) Step {
 	return step
 }
 
-// expire cancels what made no progress for too long.
+// expire cancels what made no progress for too long, and looks at answers that may be slow.
 func (t *Transfer) expire(now time.Time) {
 	for {
 		r := t.soonest()
-		if r == nil || r.deadline.After(now) {
+		if r == nil || r.due().After(now) {
 			return
+		}
+		if !r.look.IsZero() && !r.look.After(now) {
+			t.lookAt(now, r)
+			continue
 		}
 		t.news.cancel = append(t.news.cancel, r.ID)
 		t.timedOut(now, r)
 	}
 }
 
-// soonest is the request whose deadline is the first; nil when nothing is in flight.
+// soonest is the request that is due first; nil when nothing is in flight.
 func (t *Transfer) soonest() *request {
 	for len(t.deadlines) > 0 {
 		r := t.deadlines[0]
 		switch {
 		case r.ended:
 			t.deadlines.pop()
-		case r.deadline.After(r.queued):
-			r.queued = r.deadline
+		case r.due().After(r.queued):
+			r.queued = r.due()
 			t.deadlines.down(0)
 		default:
 			return r
@@ -81,7 +89,7 @@ func (t *Transfer) wake(now time.Time) time.Time {
 		}
 	}
 	if r := t.soonest(); r != nil {
-		sooner(r.deadline)
+		sooner(r.due())
 	}
 	if t.stealAt.After(now) {
 		sooner(t.stealAt)
@@ -102,7 +110,7 @@ func (t *Transfer) wake(now time.Time) time.Time {
 
 // room is how many bytes may be asked of s now.
 func (t *Transfer) room(s *source, now time.Time) uint64 {
-	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused > t.since(now) {
+	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused > t.since(now) || t.crawls(s, now) {
 		return 0
 	}
 	window := t.window(s)
@@ -300,6 +308,7 @@ func (t *Transfer) issue(now time.Time, w *want, s *source, run content.Run, byt
 	s.inFlight += bytes
 	t.inFlight += bytes
 	s.asked = append(s.asked, r)
+	s.tried = t.since(now)
 	t.requests[r.ID] = r
 	t.stats.Asked++
 	t.extend(r, now)
@@ -328,12 +337,25 @@ func (d *deadlines) tidy() {
 
 func (d *deadlines) push(r *request) {
 	*d = append(*d, r)
-	for i := len(*d) - 1; i > 0; {
+	d.up(len(*d) - 1)
+}
+
+// sooner moves a request up that is due sooner than it was. It is looked for: that is done once for an answer, if at all, and
+// few are open.
+func (d deadlines) sooner(r *request) {
+	if i := slices.Index(d, r); i >= 0 && r.due().Before(r.queued) {
+		r.queued = r.due()
+		d.up(i)
+	}
+}
+
+func (d deadlines) up(i int) {
+	for i > 0 {
 		up := (i - 1) / 2
-		if !(*d)[i].before((*d)[up]) {
+		if !d[i].before(d[up]) {
 			return
 		}
-		(*d)[i], (*d)[up] = (*d)[up], (*d)[i]
+		d[i], d[up] = d[up], d[i]
 		i = up
 	}
 }
@@ -362,7 +384,15 @@ func (d deadlines) down(i int) {
 	}
 }
 
-// before orders by deadline, then by age, so that the order is the same in every run.
+// due is when something has to be done about r: its deadline, or a look before it.
+func (r *request) due() time.Time {
+	if !r.look.IsZero() && r.look.Before(r.deadline) {
+		return r.look
+	}
+	return r.deadline
+}
+
+// before orders by time, then by age, so that the order is the same in every run.
 func (r *request) before(o *request) bool {
 	if !r.queued.Equal(o.queued) {
 		return r.queued.Before(o.queued)

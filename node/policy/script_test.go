@@ -151,7 +151,7 @@ func (s *story) answer(cmd string, id RequestID, arg, arg2 string) error {
 			s.t.Got(s.now, r.ID, ref, uint32(r.Bytes/uint64(r.Run.Count)))
 		}
 	case "began": // began REQUEST: its first byte came
-		s.t.Began(r.ID)
+		s.t.Began(s.now, r.ID)
 	case "done": // all of it came
 		_ = s.answer("got", id, "", "")
 		s.t.Finished(s.now, r.ID)

@@ -24,6 +24,7 @@ type source struct {
 	dry    bool    // the last look found nothing to ask it for; an offer ends that
 
 	paused time.Duration // left alone until so long after Transfer.base
+	tried  time.Duration // when it was asked last
 	pause  time.Duration // how long the next pause for a timeout or a break is
 }
 

@@ -13,7 +13,7 @@ import (
 // reasons for. Sizes are in bytes.
 type TransferConfig struct {
 	InFlight    uint64                     // most bytes asked for and not yet here, of all peers together; default 64 MiB
-	StartWindow uint64                     // most bytes in flight at a peer of which no rate is known; default 2 MiB
+	StartWindow uint64                     // most bytes in flight at a peer of which no rate is known; default MinRun
 	MaxWindow   uint64                     // most bytes in flight at any peer; default 16 MiB
 	WindowTime  time.Duration              // a peer's window is rate x (RTT + WindowTime); default 750 ms
 	PeerAsks    int                        // most requests at one peer at a time; default 8
@@ -23,6 +23,9 @@ type TransferConfig struct {
 	BadLimit    int                        // wrong chunks after which a peer is banned; default 3
 	BanTime     time.Duration              // how long a ban lasts; default 24 h
 	Exempt      func(p gossip.PeerID) bool // peers that are never banned (the pinned publisher); nil means none
+	// Progress is how many bytes of the answer to a request have come, those of chunks not complete too. It is called by Next, for
+	// requests that began. nil: not known, and slow peers show themselves by what does not come.
+	Progress func(id RequestID) uint64
 }
 
 const (
@@ -49,7 +52,6 @@ func (c TransferConfig) withDefaults() TransferConfig {
 		}
 	}
 	set(&c.InFlight, 64<<20)
-	set(&c.StartWindow, 2<<20)
 	set(&c.MaxWindow, 16<<20)
 	set(&c.MinRun, 1<<20)
 	set(&c.MaxRun, 16<<20)
@@ -114,6 +116,7 @@ type Stats struct {
 	Bad      uint64 // wrong chunks
 	Broken   uint64
 	Moved    uint64 // requests taken from a peer where they waited to an idle one
+	Slow     uint64 // requests taken back because another peer is much faster
 	Stolen   uint64 // bytes asked of another peer because the first was slow
 }
 
@@ -170,6 +173,7 @@ type scratch struct {
 	open       []*source      // for choosing a segment
 	now        time.Time      // for since
 	since      time.Duration  // its answer
+	fastest    float64        // the rate of the fastest peer, in this Next
 	waiting    []*request     // for move
 }
 

@@ -106,7 +106,7 @@ func (w *world) answer(r Request) {
 		w.silent[r.ID] = r
 		return
 	}
-	w.t.Began(r.ID)
+	w.t.Began(w.now, r.ID)
 	mine := map[content.Ref]bool{} // not given to another meanwhile
 	for ref, id := range w.taken {
 		mine[ref] = id == r.ID
