@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -49,7 +50,7 @@ func TestTransferScripts(t *testing.T) {
 
 // playScript runs a script and gives it back with what really came out.
 func playScript(t *testing.T, script string) string {
-	s := &story{now: epoch, open: map[RequestID]Request{}}
+	s := &story{now: epoch, open: map[RequestID]Request{}, came: map[RequestID]uint64{}}
 	s.reset(TransferConfig{})
 	var out strings.Builder
 	skip := false // output of the command before
@@ -79,10 +80,13 @@ type story struct {
 	t    *Transfer
 	now  time.Time
 	open map[RequestID]Request
+	came map[RequestID]uint64 // bytes, for TransferConfig.Progress
 }
 
 func (s *story) reset(cfg TransferConfig) {
+	cfg.StartWindow = cmp.Or(cfg.StartWindow, 2<<20) // two requests at once at a new peer make short stories
 	cfg.Exempt = func(p gossip.PeerID) bool { return p == "publisher" }
+	cfg.Progress = func(id RequestID) uint64 { return s.came[id] }
 	s.t = NewTransfer(cfg, rand.New(rand.NewPCG(1, 1)))
 }
 
@@ -152,6 +156,10 @@ func (s *story) answer(cmd string, id RequestID, arg, arg2 string) error {
 		}
 	case "began": // began REQUEST: its first byte came
 		s.t.Began(s.now, r.ID)
+	case "came": // came REQUEST KIB: so much of its answer
+		kib, err := strconv.ParseUint(arg, 10, 32)
+		s.came[r.ID] = kib << 10
+		return err
 	case "done": // all of it came
 		_ = s.answer("got", id, "", "")
 		s.t.Finished(s.now, r.ID)
@@ -197,6 +205,8 @@ func (s *story) config(f []string) error {
 		switch k {
 		case "inflight":
 			cfg.InFlight = n << 20
+		case "start":
+			cfg.StartWindow = n << 20
 		case "asks":
 			cfg.PeerAsks = int(n)
 		default:
