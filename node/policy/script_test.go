@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -84,7 +83,6 @@ type story struct {
 }
 
 func (s *story) reset(cfg TransferConfig) {
-	cfg.StartWindow = cmp.Or(cfg.StartWindow, 2<<20) // two requests at once at a new peer make short stories
 	cfg.Exempt = func(p gossip.PeerID) bool { return p == "publisher" }
 	cfg.Progress = func(id RequestID) uint64 { return s.came[id] }
 	s.t = NewTransfer(cfg, rand.New(rand.NewPCG(1, 1)))

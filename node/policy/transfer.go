@@ -13,7 +13,7 @@ import (
 // reasons for. Sizes are in bytes.
 type TransferConfig struct {
 	InFlight    uint64                     // most bytes asked for and not yet here, of all peers together; default 64 MiB
-	StartWindow uint64                     // most bytes in flight at a peer of which no rate is known; default MinRun
+	StartWindow uint64                     // most bytes in flight at a peer of which no rate is known; default 2 MiB
 	MaxWindow   uint64                     // most bytes in flight at any peer; default 16 MiB
 	WindowTime  time.Duration              // a peer's window is rate x (RTT + WindowTime); default 750 ms
 	PeerAsks    int                        // most requests at one peer at a time; default 8
@@ -52,6 +52,7 @@ func (c TransferConfig) withDefaults() TransferConfig {
 		}
 	}
 	set(&c.InFlight, 64<<20)
+	set(&c.StartWindow, 2<<20)
 	set(&c.MaxWindow, 16<<20)
 	set(&c.MinRun, 1<<20)
 	set(&c.MaxRun, 16<<20)
