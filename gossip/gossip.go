@@ -22,8 +22,15 @@ type Head struct {
 	Manifest         content.Digest // manifest root of the release
 	Signed           time.Time      // when the timestamp was signed: the content is "fresh as of" this moment
 	Expires          time.Time      // when the timestamp expires
+	Root             int64          // version of the root under which it was verified
 	TimestampVersion int64          // version of the timestamp file; a heartbeat raises it, so does a release
 	Bytes, Files     uint64         // totals of the release
+}
+
+// After reports whether h is from a later timestamp than the other head. Under a newer root a smaller timestamp version may
+// follow on a larger one, as the publisher recovers from a thief's.
+func (h Head) After(other Head) bool {
+	return h.TimestampVersion > other.TimestampVersion || h.Root > other.Root && h.TimestampVersion < other.TimestampVersion
 }
 
 // Verdict is what to do with a message that a neighbour forwarded. The zero value does no harm to anybody.
@@ -67,6 +74,9 @@ var (
 	ErrRollback = errors.New("goes back behind a version that was signed before")
 	// ErrFork says that the publisher's keys signed two different things under one number.
 	ErrFork = errors.New("two different releases under one number")
+	// ErrLeap says that the publisher's keys signed a release number so far beyond the last one that numbers would run out:
+	// a thief with the keys does that.
+	ErrLeap = errors.New("the release number leaps too far")
 )
 
 // Verifier checks a bundle against everything verified so far and, if it is newer and valid, keeps it and tells what it

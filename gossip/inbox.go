@@ -127,7 +127,7 @@ func (in *Inbox) refuse(now time.Time, from PeerID, key content.Digest, err erro
 	d, s := Decision{Err: err}, seenMessage{err: err}
 	var newer *content.NewerError
 	switch {
-	case errors.Is(err, ErrFork), errors.Is(err, ErrRollback):
+	case errors.Is(err, ErrFork), errors.Is(err, ErrRollback), errors.Is(err, ErrLeap):
 		d.Alarm = err.Error()
 		in.stats.Alarms++
 	case errors.Is(err, ErrUnknownRoot), errors.Is(err, ErrIncomplete):
@@ -160,7 +160,7 @@ func (in *Inbox) take(h Head) Decision {
 		return in.alarm(fmt.Errorf("%w: head of collection %s in the inbox of %s", ErrFork, h.Collection, old.Collection))
 	case h.Release == old.Release && old.Release != 0 && h.Manifest != old.Manifest:
 		return in.alarm(fmt.Errorf("%w: release %d is %s here and %s there", ErrFork, h.Release, old.Manifest, h.Manifest))
-	case h.TimestampVersion <= old.TimestampVersion:
+	case !h.After(old):
 		return Decision{Err: ErrOld}
 	case h.Release < old.Release:
 		return in.alarm(fmt.Errorf("%w: release %d after release %d", ErrRollback, h.Release, old.Release))

@@ -16,7 +16,7 @@ import (
 // gossip.ErrIncomplete: refresh first.
 func (r *Repository) VerifyClaim(now time.Time, c gossip.Claim) error {
 	r.mu.Lock()
-	targets := r.set.targets
+	targets := r.set.targets[roleTargets]
 	now = r.floored(now)
 	r.mu.Unlock()
 	if err := verifyClaim(r, now, targets, c); err != nil {

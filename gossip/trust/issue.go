@@ -44,7 +44,7 @@ func (s *Signer) issue(now time.Time, r *Release) (gossip.Bundle, error) {
 		return gossip.Bundle{}, err
 	}
 	signedUnder := s.made.Root
-	at := &trusted{root: s.keys.root, files: map[string][]byte{}}
+	at := &trusted{workflow: workflow{root: s.keys.root}, files: map[string][]byte{}}
 	set, err := verify(s.keys.id, now, at, s.set.head, d.files)
 	if err != nil {
 		return gossip.Bundle{}, fmt.Errorf("check before publishing: %w", err)
@@ -90,7 +90,7 @@ func (s *Signer) draft(now time.Time) (*draft, error) {
 	if s.set.snapshot == nil {
 		return d, nil
 	}
-	d.snapshot, d.targets = s.set.snapshot, s.set.targets
+	d.snapshot, d.targets = s.set.snapshot, s.set.targets[roleTargets]
 	name := versioned(d.version(roleRelease), roleRelease)
 	release, err := metadata.Targets().FromBytes(s.set.files[name])
 	if err != nil {

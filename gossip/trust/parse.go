@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,11 +28,78 @@ type outline struct {
 		Type    string `json:"_type"`
 		Version int64  `json:"version"`
 		Root    int64  `json:"swarmnode-root"`
+
+		Meta, Targets, Roles entries // Roles of a root
+		Keys                 keyEntries
+		Delegations          *struct {
+			Keys     keyEntries
+			Roles    []*struct{ Name string }
+			Succinct *struct {
+				Bits int `json:"bit_length"`
+			} `json:"succinct_roles"`
+		}
 	} `json:"signed"`
 	Signatures []struct {
 		KeyID string `json:"keyid"`
 	} `json:"signatures"`
 }
+
+// entries are objects by name of which only that they are objects is looked at.
+type entries map[string]*struct{}
+
+// keyEntries are public keys by ID.
+type keyEntries map[string]*struct {
+	Type  string `json:"keytype"`
+	Value struct {
+		Public string `json:"public"`
+	} `json:"keyval"`
+}
+
+// check refuses an Ed25519 key of another length than such keys have: the standard library panics on it.
+func (k keyEntries) check() error {
+	for id, key := range k {
+		if key == nil || key.Type == metadata.KeyTypeEd25519 && len(key.Value.Public) != 2*ed25519.PublicKeySize {
+			return fmt.Errorf("%w: key %.80q", gossip.ErrMalformed, id)
+		}
+	}
+	return nil
+}
+
+// solid refuses what go-tuf 2.4.2 stumbles over: an entry that is null where it expects an object, a number of bins that
+// cannot be shifted by. It also refuses delegated roles that take the name of another role's file.
+func (o *outline) solid() error {
+	s := &o.Signed
+	if err := s.Keys.check(); err != nil {
+		return err
+	}
+	if s.Type == roleTimestamp && s.Meta[roleSnapshot+".json"] == nil {
+		return fmt.Errorf("%w: no entry for %s", gossip.ErrMalformed, roleSnapshot)
+	}
+	if d := s.Delegations; d != nil {
+		if err := d.Keys.check(); err != nil {
+			return err
+		}
+		if d.Succinct != nil && (d.Succinct.Bits < 1 || d.Succinct.Bits > maxSuccinctBits) {
+			return fmt.Errorf("%w: succinct roles of %d bits", gossip.ErrMalformed, d.Succinct.Bits)
+		}
+		for _, r := range d.Roles {
+			if r == nil || r.Name == "" || slices.Contains([]string{roleRoot, roleTargets, roleSnapshot, roleTimestamp}, r.Name) {
+				return fmt.Errorf("%w: a delegated role without a name of its own", gossip.ErrMalformed)
+			}
+		}
+	}
+	for _, m := range []entries{s.Meta, s.Targets, s.Roles} {
+		for name, e := range m {
+			if e == nil {
+				return fmt.Errorf("%w: nothing where the entry for %.80q should be", gossip.ErrMalformed, name)
+			}
+		}
+	}
+	return nil
+}
+
+// maxSuccinctBits is the most bits of a path's hash that choose a bin (TAP 15).
+const maxSuccinctBits = 32
 
 // peek checks the size and the number of signatures of a file, so that what follows has bounded cost, and reads its
 // version. Nothing that it returns is trusted.
@@ -49,6 +117,9 @@ func peek(raw []byte, role string, limit int) (peeked, error) {
 	}
 	if n := len(o.Signatures); n < 1 || n > MaxSignatures {
 		return peeked{}, fmt.Errorf("%w: %s with %d signatures, 1 to %d are allowed", gossip.ErrMalformed, role, n, MaxSignatures)
+	}
+	if err := o.solid(); err != nil {
+		return peeked{}, fmt.Errorf("%s: %w", role, err)
 	}
 	p := peeked{version: o.Signed.Version, root: o.Signed.Root}
 	for _, s := range o.Signatures {

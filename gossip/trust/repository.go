@@ -101,7 +101,7 @@ func (r *Repository) load() error {
 		return nil
 	}
 	r.set = set
-	if r.head.Release < set.head.Release || r.head.TimestampVersion < set.head.TimestampVersion {
+	if r.head.Release < set.head.Release || set.head.After(r.head) {
 		r.head = set.head
 	}
 	r.folder.sweep(func(name string) bool { return name == stateFile || set.files[name] != nil || !ours(name) })
@@ -139,12 +139,7 @@ func (r *Repository) Verify(now time.Time, b gossip.Bundle) (gossip.Head, error)
 // verify runs the walk. A panic in there is a bug of the TUF library that somebody has found; it must not take the node
 // down.
 func (r *Repository) verify(now time.Time, floor gossip.Head, files map[string][]byte) (set *trusted, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.stats.Panics++
-			set, err = nil, fmt.Errorf("%w: the verifier panicked: %v", gossip.ErrMalformed, p)
-		}
-	}()
+	defer recovered(&r.stats.Panics, &err)
 	return verify(r.id, now, r.set, floor, files)
 }
 
@@ -208,32 +203,24 @@ func minTime(a, b time.Time) time.Time {
 // addRoot verifies the next root and makes it the newest one. If it replaces the keys of timestamp or snapshot, versions
 // signed with the old keys no longer hold back new ones (TUF specification section 5.3.11).
 func (r *Repository) addRoot(raw []byte, durable bool) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.stats.Panics++
-			err = fmt.Errorf("%w: the verifier panicked: %v", gossip.ErrMalformed, p)
-		}
-	}()
-	root, err := nextRoot(r.id, r.set.root, raw)
-	if err != nil {
+	defer recovered(&r.stats.Panics, &err)
+	next := *r.set
+	if err := next.chainRoot(r.id, raw); err != nil {
 		return err
 	}
-	name := versioned(root.Signed.Version, roleRoot)
+	name := versioned(next.rootVersion(), roleRoot)
 	raw = bytes.Clone(raw)
 	if durable {
 		if err := r.folder.write(name, raw, 0o644); err != nil {
 			return err
 		}
 	}
-	next := *r.set
 	next.files = maps.Clone(r.set.files)
 	next.files[name] = raw
-	if rotated(r.set.root, root) {
+	if next.timestamp == nil {
 		// The head stays: a release number that was verified once is never gone behind.
-		next.timestamp, next.snapshot, next.targets = nil, nil, nil
 		maps.DeleteFunc(next.files, func(name string, _ []byte) bool { _, isRoot := rootVersion(name); return !isRoot })
 	}
-	next.root = root
 	r.set = &next
 	return nil
 }

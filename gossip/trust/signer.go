@@ -223,7 +223,7 @@ func (s *Signer) Adopt(r *Repository) error {
 	}
 	m := made{Release: set.head.Release, Manifest: content.ID(set.head.Manifest), Signed: set.head.Signed,
 		Root: set.rootVersion(), Timestamp: set.head.TimestampVersion, Snapshot: set.snapshot.Signed.Version,
-		Targets: set.targets.Signed.Version, Delegated: set.snapshot.Signed.Meta[roleRelease+".json"].Version}
+		Targets: set.targets[roleTargets].Signed.Version, Delegated: set.snapshot.Signed.Meta[roleRelease+".json"].Version}
 	if m.Release < s.made.Release {
 		return fmt.Errorf("adopt signed state: release %d after %d: %w", m.Release, s.made.Release, gossip.ErrRollback)
 	}

@@ -55,6 +55,12 @@ const (
 	MaxNewRoots = 64
 	// MaxTargets is the most targets that the release role may list.
 	MaxTargets = 100
+	// MaxReleaseStep is how far the release number may grow at once, so that no thief of the online keys can use all
+	// numbers up: it would take 2^32 files, each of which other nodes see.
+	MaxReleaseStep = 1 << 32
+	// MaxFirstRelease is the largest first release, and the largest step under a newer root: numbers taken from a clock in
+	// seconds fit, and 2^24 such steps are left.
+	MaxFirstRelease = 1 << 40
 	// MaxClockStep is how far one verified signing time may move the clock floor beyond this node's own clock. It bounds
 	// what a publisher with a wrong clock can do to the clocks of others, see [Repository].
 	MaxClockStep = 24 * time.Hour

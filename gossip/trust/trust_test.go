@@ -140,7 +140,7 @@ func TestReleaseTravels(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := gossip.Head{Collection: p.keys.ID(), Name: "debian", Release: 2, Manifest: content.Sum([]byte("two")), Signed: later,
-		Expires: later.Add(FollowedTimestampLife), TimestampVersion: 2, Bytes: 1000, Files: 10}
+		Expires: later.Add(FollowedTimestampLife), Root: 1, TimestampVersion: 2, Bytes: 1000, Files: 10}
 	for _, h := range []gossip.Head{got, r.Head(), reopened(t, r).Head(), p.signer.Head()} {
 		if d := cmp.Diff(want, h); d != "" {
 			t.Errorf("head (-want +got):\n%s", d)

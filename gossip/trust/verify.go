@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
-	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"swarmnode/content"
 	"swarmnode/gossip"
@@ -20,38 +20,31 @@ import (
 
 // trusted is one consistent set of verified files. It is never changed once made.
 type trusted struct {
-	root      *metadata.Metadata[metadata.RootType] // nil: nothing is known yet
-	timestamp *metadata.Metadata[metadata.TimestampType]
-	snapshot  *metadata.Metadata[metadata.SnapshotType]
-	targets   *metadata.Metadata[metadata.TargetsType]
-	head      gossip.Head
-	files     map[string][]byte // exact bytes: every root, and the current file of each other role
+	workflow // its root is nil as long as nothing is known
+	head     gossip.Head
+	files    map[string][]byte // exact bytes: every root, and the current file of each other role
 }
 
-func (t *trusted) rootVersion() int64 {
-	if t.root == nil {
-		return 0
-	}
-	return t.root.Signed.Version
-}
-
-// walk is one run of the TUF client workflow (specification section 5) over the files of a bundle and those that are
-// here. It changes nothing; what it found valid is in next.
+// walk takes the steps of the workflow over the files of a bundle and those that are here, and adds what only a collection
+// asks for: the pinned ID, one encoding of each file, entries that bind, one release whose number never goes back. It
+// changes nothing; what it found valid is in next.
 type walk struct {
 	id     content.ID
-	now    time.Time
 	have   *trusted
 	floor  gossip.Head // newest release ever verified; never go behind it
 	bundle map[string][]byte
 	next   trusted
 	used   map[string]bool // files of the bundle that had a place
-	reset  bool            // the timestamp or snapshot keys changed: their old versions no longer count (section 5.3.11)
 }
+
+// reset reports whether a new root took keys of timestamp or snapshot away, so that the old versions no longer count.
+func (w *walk) reset() bool { return w.have.timestamp != nil && w.next.timestamp == nil }
 
 // verify checks a bundle and returns the set that holds after it.
 func verify(id content.ID, now time.Time, have *trusted, floor gossip.Head, bundle map[string][]byte) (*trusted, error) {
-	w := &walk{id: id, now: now, have: have, floor: floor, bundle: bundle, used: map[string]bool{timestampFile: true}}
-	w.next.files = map[string][]byte{}
+	w := &walk{id: id, have: have, floor: floor, bundle: bundle, used: map[string]bool{timestampFile: true}}
+	w.next.workflow, w.next.files = have.workflow, map[string][]byte{}
+	w.next.now = now
 	ts, err := w.first()
 	if err != nil {
 		return nil, err
@@ -59,11 +52,11 @@ func verify(id content.ID, now time.Time, have *trusted, floor gossip.Head, bund
 	if err := w.roots(); err != nil {
 		return nil, err
 	}
-	tm, err := w.timestamp(ts)
-	if err != nil {
+	forgotten := w.reset()
+	if err := w.timestamp(ts); err != nil {
 		return nil, err
 	}
-	if err := w.chain(tm); err != nil {
+	if err := w.chain(forgotten); err != nil {
 		return nil, err
 	}
 	for name := range bundle {
@@ -96,7 +89,6 @@ func (w *walk) first() (peeked, error) {
 
 // roots takes over the roots that are here and chains those of the bundle to them.
 func (w *walk) roots() error {
-	w.next.root = w.have.root
 	var versions []int64
 	for name := range w.bundle {
 		if v, ok := rootVersion(name); ok {
@@ -124,145 +116,129 @@ func (w *walk) roots() error {
 		if v != w.next.rootVersion()+1 {
 			return fmt.Errorf("%s: %w: the newest one here is %d", name, gossip.ErrUnknownRoot, w.next.rootVersion())
 		}
-		root, err := nextRoot(w.id, w.next.root, w.bundle[name])
-		if err != nil {
+		if err := w.next.chainRoot(w.id, w.bundle[name]); err != nil {
 			return err
 		}
-		w.reset = w.reset || rotated(w.next.root, root)
-		w.next.root, w.next.files[name] = root, w.bundle[name]
+		w.next.files[name] = w.bundle[name]
 	}
 	return nil
 }
 
-// nextRoot verifies the root that follows on root; the first one (root is nil) must hash to the collection's ID.
-// Expiry of a root that is not the last one does not matter (TUF specification section 5.3).
-func nextRoot(id content.ID, root *metadata.Metadata[metadata.RootType], raw []byte) (*metadata.Metadata[metadata.RootType], error) {
-	if _, err := peek(raw, roleRoot, MaxRoot); err != nil {
-		return nil, err
-	}
-	if root == nil {
+// chainRoot verifies the root that follows on the newest one; the first of all must hash to the collection's ID.
+func (t *trusted) chainRoot(id content.ID, raw []byte) error {
+	if t.root == nil {
 		if content.NewID(raw) != id {
-			return nil, fmt.Errorf("%w: the first root does not hash to the ID %s", gossip.ErrMalformed, id)
+			return fmt.Errorf("%w: the first root does not hash to the ID %s", gossip.ErrMalformed, id)
 		}
-		tm, err := trustedmetadata.New(raw) // it reads the clock, but nothing here depends on it
-		if err != nil {
-			return nil, classify("1.root.json", err)
+		if err := t.firstRoot(raw); err != nil {
+			return err
 		}
-		if tm.Root.Signed.Version != 1 {
-			return nil, fmt.Errorf("%w: the first root has version %d", gossip.ErrMalformed, tm.Root.Signed.Version)
+		if v := t.rootVersion(); v != 1 {
+			return fmt.Errorf("%w: the first root has version %d", gossip.ErrMalformed, v)
 		}
-		return tm.Root, canonical(tm.Root, raw, tm.Root.Signed.Roles[roleRoot].KeyIDs)
+		return canonical(t.root, raw, t.root.Signed.Roles[roleRoot].KeyIDs)
 	}
-	tm := &trustedmetadata.TrustedMetadata{Root: root}
-	next, err := tm.UpdateRoot(raw)
-	if err != nil {
-		return nil, classify(versioned(root.Signed.Version+1, roleRoot), err)
+	old := t.root
+	if err := t.nextRoot(raw); err != nil {
+		return err
 	}
-	return next, canonical(next, raw, root.Signed.Roles[roleRoot].KeyIDs, next.Signed.Roles[roleRoot].KeyIDs)
+	return canonical(t.root, raw, old.Signed.Roles[roleRoot].KeyIDs, t.root.Signed.Roles[roleRoot].KeyIDs)
 }
 
-// rotated reports whether the keys of timestamp or snapshot differ.
-func rotated(old, now *metadata.Metadata[metadata.RootType]) bool {
-	if old == nil {
-		return false
-	}
-	for _, role := range []string{roleTimestamp, roleSnapshot} {
-		if !slices.Equal(old.Signed.Roles[role].KeyIDs, now.Signed.Roles[role].KeyIDs) {
-			return true
-		}
-	}
-	return false
+// nextRoot verifies the root that follows on root; the first one (root is nil) must hash to the collection's ID.
+func nextRoot(id content.ID, root *metadata.Metadata[metadata.RootType], raw []byte) (*metadata.Metadata[metadata.RootType], error) {
+	t := trusted{workflow: workflow{root: root}}
+	err := t.chainRoot(id, raw)
+	return t.root, err
 }
 
 // timestamp verifies the timestamp of the bundle under the newest root.
-func (w *walk) timestamp(ts peeked) (*trustedmetadata.TrustedMetadata, error) {
+func (w *walk) timestamp(ts peeked) error {
 	root, version := w.next.root, w.next.rootVersion()
 	switch {
 	case root == nil || ts.root > version:
-		return nil, fmt.Errorf("timestamp %d under root %d: %w", ts.version, ts.root, gossip.ErrUnknownRoot)
-	case root.Signed.IsExpired(w.now):
-		return nil, fmt.Errorf("root %d expired %s, a newer one is wanted: %w", version, root.Signed.Expires, gossip.ErrUnknownRoot)
+		return fmt.Errorf("timestamp %d under root %d: %w", ts.version, ts.root, gossip.ErrUnknownRoot)
+	case root.Signed.IsExpired(w.next.now):
+		return fmt.Errorf("root %d expired %s, a newer one is wanted: %w", version, root.Signed.Expires, gossip.ErrUnknownRoot)
 	}
 	role := root.Signed.Roles[roleTimestamp]
+	if role == nil {
+		return fmt.Errorf("%w: root %d has no role %s", gossip.ErrMalformed, version, roleTimestamp)
+	}
 	for _, key := range ts.keys {
 		if slices.Contains(role.KeyIDs, key) {
 			continue
 		}
 		switch {
 		case ts.root == version:
-			return nil, fmt.Errorf("timestamp %d: %w: by a stranger's key", ts.version, gossip.ErrBadSignature)
+			return fmt.Errorf("timestamp %d: %w: by a stranger's key", ts.version, gossip.ErrBadSignature)
 		case ts.root == 0:
-			return nil, fmt.Errorf("timestamp %d: %w", ts.version, gossip.ErrUnknownRoot)
+			return fmt.Errorf("timestamp %d: %w", ts.version, gossip.ErrUnknownRoot)
 		default:
-			return nil, fmt.Errorf("timestamp %d: %w: its keys were replaced", ts.version, gossip.ErrOld)
+			return fmt.Errorf("timestamp %d: %w: its keys were replaced", ts.version, gossip.ErrOld)
 		}
 	}
-	tm := &trustedmetadata.TrustedMetadata{Root: root, RefTime: w.now, Targets: map[string]*metadata.Metadata[metadata.TargetsType]{}}
-	twin := false
-	if old := w.have.timestamp; old != nil && !w.reset {
-		// Other bytes under the version that is here: whoever has the keys signed twice, if the signature is good.
-		twin = old.Signed.Version == ts.version
-		if !twin {
-			tm.Timestamp, tm.Snapshot = old, nil
-		}
+	// Other bytes under the version that is here: whoever has the keys signed twice, if the signature is good.
+	old := w.next.timestamp
+	twin := old != nil && old.Signed.Version == ts.version
+	if twin {
+		w.next.timestamp = nil
 	}
 	raw := w.bundle[timestampFile]
-	got, err := tm.UpdateTimestamp(raw)
-	if err != nil {
-		return nil, classify(timestampFile, err)
+	if err := w.next.takeTimestamp(raw); err != nil {
+		return err
 	}
+	got := w.next.timestamp
 	if err := canonical(got, raw, role.KeyIDs); err != nil {
-		return nil, fmt.Errorf("%s: %w", timestampFile, err)
+		return fmt.Errorf("%s: %w", timestampFile, err)
 	}
 	if len(got.Signatures) != role.Threshold || got.Signed.Version != ts.version {
-		return nil, fmt.Errorf("%w: timestamp with %d signatures, exactly %d are wanted", gossip.ErrMalformed,
+		return fmt.Errorf("%w: timestamp with %d signatures, exactly %d are wanted", gossip.ErrMalformed,
 			len(got.Signatures), role.Threshold)
 	}
 	if twin {
-		return nil, fmt.Errorf("timestamp %d: %w", ts.version, gossip.ErrFork)
+		return fork(timestampFile, w.have.files[timestampFile], raw)
 	}
-	w.next.timestamp, w.next.files[timestampFile] = got, raw
-	return tm, nil
+	w.next.files[timestampFile] = raw
+	return nil
 }
 
-// chain follows the timestamp down: snapshot, targets, release.
-func (w *walk) chain(tm *trustedmetadata.TrustedMetadata) error {
-	entry := w.next.timestamp.Signed.Meta[roleSnapshot+".json"]
-	name, raw, err := w.need(roleSnapshot, entry)
+// chain follows the timestamp down: snapshot, targets, release. If the versions before were forgotten, no file that is here
+// is held against a new one.
+func (w *walk) chain(forgotten bool) error {
+	name, raw, err := w.need(roleSnapshot, w.next.timestamp.Signed.Meta[roleSnapshot+".json"], forgotten)
 	if err != nil {
 		return err
 	}
-	if !w.reset {
-		tm.Snapshot = w.have.snapshot
+	if err := w.next.takeSnapshot(raw, gossip.MaxBundle); err != nil {
+		return err
 	}
-	if w.next.snapshot, err = tm.UpdateSnapshot(raw, false); err != nil {
-		return classify(name, err)
-	}
-	if err := canonical(w.next.snapshot, raw, tm.Root.Signed.Roles[roleSnapshot].KeyIDs); err != nil {
+	if err := canonical(w.next.snapshot, raw, w.next.root.Signed.Roles[roleSnapshot].KeyIDs); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	name, raw, err = w.need(roleTargets, w.next.snapshot.Signed.Meta[roleTargets+".json"])
+	name, raw, err = w.need(roleTargets, w.next.snapshot.Signed.Meta[roleTargets+".json"], forgotten)
 	if err != nil {
 		return err
 	}
-	if w.next.targets, err = tm.UpdateTargets(raw); err != nil {
-		return classify(name, err)
+	if err := w.next.takeTargets(raw, roleTargets, roleRoot, gossip.MaxBundle); err != nil {
+		return err
 	}
-	if err := canonical(w.next.targets, raw, tm.Root.Signed.Roles[roleTargets].KeyIDs); err != nil {
+	targets := w.next.targets[roleTargets]
+	if err := canonical(targets, raw, w.next.root.Signed.Roles[roleTargets].KeyIDs); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	delegation, err := releaseDelegation(w.next.targets)
+	delegation, err := releaseDelegation(targets)
 	if err != nil {
 		return err
 	}
-	name, raw, err = w.need(roleRelease, w.next.snapshot.Signed.Meta[roleRelease+".json"])
+	name, raw, err = w.need(roleRelease, w.next.snapshot.Signed.Meta[roleRelease+".json"], forgotten)
 	if err != nil {
 		return err
 	}
-	release, err := tm.UpdateDelegatedTargets(raw, roleRelease, roleTargets)
-	if err != nil {
-		return classify(name, err)
+	if err := w.next.takeTargets(raw, roleRelease, roleTargets, gossip.MaxBundle); err != nil {
+		return err
 	}
+	release := w.next.targets[roleRelease]
 	if err := canonical(release, raw, delegation.KeyIDs); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -271,7 +247,7 @@ func (w *walk) chain(tm *trustedmetadata.TrustedMetadata) error {
 
 // need finds the file that an entry of signed metadata names. An entry that names other bytes than before under the same
 // version proves that the publisher's keys signed twice.
-func (w *walk) need(role string, entry *metadata.MetaFiles) (string, []byte, error) {
+func (w *walk) need(role string, entry *metadata.MetaFiles, forgotten bool) (string, []byte, error) {
 	if err := checkEntry(role, entry); err != nil {
 		return "", nil, err
 	}
@@ -282,8 +258,8 @@ func (w *walk) need(role string, entry *metadata.MetaFiles) (string, []byte, err
 	}
 	raw, here := w.have.files[name]
 	if here && !matches(raw) {
-		if !w.reset {
-			return "", nil, fmt.Errorf("%s: %w", name, gossip.ErrFork)
+		if !forgotten {
+			return "", nil, &ForkError{Name: name, Here: digestOf(raw), There: hex.EncodeToString(entry.Hashes["sha256"])}
 		}
 		here = false
 	}
@@ -295,13 +271,6 @@ func (w *walk) need(role string, entry *metadata.MetaFiles) (string, []byte, err
 	}
 	if !here {
 		return "", nil, &IncompleteError{Name: name, Size: entry.Length}
-	}
-	limited := roleTargets
-	if role == roleSnapshot {
-		limited = roleSnapshot
-	}
-	if _, err := peek(raw, limited, gossip.MaxBundle); err != nil {
-		return "", nil, err
 	}
 	w.next.files[name] = raw
 	return name, raw, nil
@@ -343,7 +312,7 @@ func (w *walk) release(m *metadata.Metadata[metadata.TargetsType], delegation me
 		}
 		path = p
 	}
-	if ok, err := delegation.IsDelegatedPath(path); err != nil || !ok {
+	if !delegates(&delegation, path) {
 		return fmt.Errorf("%w: the release role may not sign %.80q", gossip.ErrMalformed, path)
 	}
 	head, err := readTarget(strings.TrimPrefix(path, targetPrefix), m.Signed.Targets[path])
@@ -354,8 +323,8 @@ func (w *walk) release(m *metadata.Metadata[metadata.TargetsType], delegation me
 		return err
 	}
 	head.Collection, head.TimestampVersion = w.id, w.next.timestamp.Signed.Version
-	head.Expires = m.Signed.Expires
-	for _, t := range []time.Time{w.next.timestamp.Signed.Expires, w.next.snapshot.Signed.Expires, w.next.targets.Signed.Expires} {
+	head.Root, head.Expires = w.next.rootVersion(), m.Signed.Expires
+	for _, t := range []time.Time{w.next.timestamp.Signed.Expires, w.next.snapshot.Signed.Expires, w.next.targets[roleTargets].Signed.Expires} {
 		if t.Before(head.Expires) {
 			head.Expires = t
 		}
@@ -364,10 +333,20 @@ func (w *walk) release(m *metadata.Metadata[metadata.TargetsType], delegation me
 	case head.Release < w.floor.Release:
 		return fmt.Errorf("release %d after %d: %w", head.Release, w.floor.Release, gossip.ErrRollback)
 	case head.Release == w.floor.Release && head.Manifest != w.floor.Manifest:
-		return fmt.Errorf("release %d: %w", head.Release, gossip.ErrFork)
+		return &ForkError{Name: fmt.Sprintf("release %d", head.Release), Here: w.floor.Manifest.String(), There: head.Manifest.String()}
+	case head.Release-w.floor.Release > leap(w.floor, head):
+		return fmt.Errorf("release %d after %d: %w", head.Release, w.floor.Release, gossip.ErrLeap)
 	}
 	w.next.head = head
 	return nil
+}
+
+// leap is how far the release number may grow from one head to the next.
+func leap(from, to gossip.Head) uint64 {
+	if from.Release == 0 || to.Root > from.Root {
+		return MaxFirstRelease // a new root may have taken stolen keys away, whose thief leapt while this node was asleep
+	}
+	return MaxReleaseStep
 }
 
 func readTarget(name string, target *metadata.TargetFiles) (gossip.Head, error) {
