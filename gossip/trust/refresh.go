@@ -36,7 +36,7 @@ func (r *Repository) Refresh(ctx context.Context, now time.Time, src Source) err
 		defer r.mu.Unlock()
 		set, err := r.verify(r.floored(now), r.head, files)
 		if err != nil {
-			return nil, err
+			return nil, r.note(now, err)
 		}
 		return set, r.commit(now, set)
 	}, func(name string, size int64) ([]byte, error) { return pull(ctx, src, name, size) })

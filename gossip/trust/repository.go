@@ -33,6 +33,7 @@ type Repository struct {
 	set   *trusted
 	head  gossip.Head
 	clock time.Time // the clock floor
+	alarm *Alarm    // never changed once made
 	stats Stats
 }
 
@@ -49,6 +50,7 @@ const stateFile = "state.json"
 type state struct {
 	Clock time.Time
 	Head  *gossip.Head `json:",omitempty"`
+	Alarm *Alarm       `json:",omitempty"`
 }
 
 // Open reads the state of the collection in dir, which is made if need be. Files that do not verify are left aside, as
@@ -75,7 +77,7 @@ func (r *Repository) load() error {
 		r.stats.Damaged++
 		st = state{}
 	}
-	r.clock = st.Clock
+	r.clock, r.alarm = st.Clock, st.Alarm
 	if st.Head != nil && st.Head.Collection == r.id {
 		r.head = *st.Head
 	}
@@ -128,7 +130,7 @@ func (r *Repository) Verify(now time.Time, b gossip.Bundle) (gossip.Head, error)
 	}
 	set, err := r.verify(r.floored(now), r.head, b.Files)
 	if err != nil {
-		return gossip.Head{}, fmt.Errorf("verify bundle: %w", err)
+		return gossip.Head{}, fmt.Errorf("verify bundle: %w", r.note(now, err))
 	}
 	if err := r.commit(now, set); err != nil {
 		return gossip.Head{}, fmt.Errorf("keep verified bundle: %w", err)
@@ -170,11 +172,11 @@ func (r *Repository) commit(now time.Time, set *trusted) error {
 			return err
 		}
 	}
-	raw, err := json.Marshal(state{Clock: clock, Head: &set.head})
-	if err != nil {
-		return err
+	alarm := r.alarm
+	if alarm != nil && alarm.over(set) {
+		alarm = nil
 	}
-	if err := r.folder.write(stateFile, raw, 0o644); err != nil {
+	if err := r.keepState(clock, set.head, alarm); err != nil {
 		return err
 	}
 	if err := r.folder.write(timestampFile, files[timestampFile], 0o644); err != nil {
@@ -183,7 +185,7 @@ func (r *Repository) commit(now time.Time, set *trusted) error {
 	next := *set
 	next.files = files
 	old := r.set
-	r.set, r.head, r.clock = &next, set.head, clock
+	r.set, r.head, r.clock, r.alarm = &next, set.head, clock, alarm
 	for name := range old.files {
 		if files[name] == nil {
 			r.folder.sweep(func(n string) bool { return n == stateFile || files[n] != nil || !ours(n) })

@@ -58,10 +58,14 @@ func NewListener(cfg ListenConfig) *Listener {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Listener{
+	l := &Listener{
 		cfg: cfg, pulls: make(chan gossip.PeerID, pullQueue),
 		inbox: gossip.NewInbox(cfg.Repository, cfg.Repository.Head()), members: gossip.NewMembers(cfg.ID),
 	}
+	if a := cfg.Repository.Alarm(); a != nil { // a restart does not make it good
+		l.alarm = a.String()
+	}
+	return l
 }
 
 // Message judges a message of the collection's topic.
