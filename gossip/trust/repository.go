@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 	"swarmnode/gossip"
 )
 
@@ -71,9 +72,11 @@ func (r *Repository) load() error {
 		return err
 	}
 	var st state
-	if err == nil && json.Unmarshal(raw, &st) != nil {
-		r.stats.Damaged++
-		st = state{}
+	if err == nil {
+		if raw, err = durable.Unseal(raw); err != nil || json.Unmarshal(raw, &st) != nil {
+			r.stats.Damaged++
+			st = state{}
+		}
 	}
 	r.clock = st.Clock
 	if st.Head != nil && st.Head.Collection == r.id {
@@ -179,7 +182,7 @@ func (r *Repository) commit(now time.Time, set *trusted) error {
 	if err != nil {
 		return err
 	}
-	if err := r.folder.write(stateFile, raw, 0o644); err != nil {
+	if err := r.folder.write(stateFile, durable.Seal(raw), 0o644); err != nil {
 		return err
 	}
 	if err := r.folder.write(timestampFile, files[timestampFile], 0o644); err != nil {
