@@ -105,3 +105,35 @@ func TestScrubRepairs(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// TestRecordAgain: a mirror whose record is damaged goes on with what it has; a publisher is told.
+func TestRecordAgain(t *testing.T) {
+	tree := t.TempDir()
+	writeTree(t, tree, 6)
+	master := startNode(t, "master", t.TempDir())
+	res := master.publish(t, tree)
+	x := startNode(t, "x", t.TempDir(), master.Addrs()[0])
+	if _, err := x.Join(t.Context(), master.Addrs()[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, res.ID, res.Release, x)
+	addr := master.Addrs()[0]
+	for _, n := range []*testNode{x, master} {
+		n.halt()
+		path := filepath.Join(n.home, collectionsDir, res.ID.String(), recordFile)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[len(raw)/3] ^= 1
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x = startNode(t, "x", x.home, addr)
+	waitFor(t, res.ID, res.Release, x)
+	master = startNode(t, "master", master.home)
+	if s := master.Status(); s.Fine || len(s.Collections) != 0 {
+		t.Errorf("a publisher with a damaged record: %+v", s)
+	}
+}
