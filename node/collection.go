@@ -50,6 +50,7 @@ type follower struct {
 	mirror   *mirror.Mirror
 	metadata atomic.Uint64      // bytes of metadata blocks received
 	banned   chan gossip.PeerID // that sent wrong bytes too often; the neighbourhood takes them
+	scrub    *mirror.Scrubber
 }
 
 // master is what the publisher of a collection has.
@@ -59,6 +60,7 @@ type master struct {
 	refs      *store.References
 	publisher *publish.Publisher
 	seed      *seeder
+	scrub     *mirror.Scrubber
 
 	announced atomic.Uint64 // the release that was announced last since the start
 
@@ -161,6 +163,7 @@ func (n *Node) openFollower(c *collection) error {
 		Budget: n.cfg.Disk, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) }, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
 			if f.mirror != nil {
+				f.scrub.Lost(ref)
 				f.mirror.Bad(ref, path)
 			}
 		},
@@ -170,6 +173,11 @@ func (n *Node) openFollower(c *collection) error {
 	}
 	f.disk = disk
 	c.follower = f
+	f.scrub = mirror.NewScrubber(mirror.ScrubConfig{
+		Dir: c.dir, Pack: c.pack, Chunks: disk, Trust: c.trust.Scrub, Held: c.used, Rate: n.cfg.ScrubRate, Log: n.log.With("collection", c.id),
+		Blocks: func(ctx context.Context, lost []content.Digest) error { return f.mirror.Blocks(ctx, lost) },
+		Live:   func(segment uint32) content.Bitmap { return f.mirror.Live(segment) },
+	})
 	f.fetch = fetch.New(fetch.Config{
 		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
@@ -275,10 +283,13 @@ func (n *Node) start(c *collection) {
 		run("disk", f.disk.Run)
 		run("fetcher", f.fetch.Run)
 		run("mirror", f.mirror.Run)
+		run("mending", f.scrub.Mend)
+		run("scrub", f.scrub.Run)
 	}
 	if c.master != nil {
 		run("heartbeat", func(ctx context.Context) error { return n.heartbeat(ctx, c) })
 		run("cleaning", func(ctx context.Context) error { return n.clean(ctx, c) })
+		run("scrub", c.master.scrub.Run)
 	}
 	for _, id := range n.connected() {
 		c.peer(id, true, n.host.RTT(id))

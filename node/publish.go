@@ -17,6 +17,7 @@ import (
 	"swarmnode/content/store"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
+	"swarmnode/node/mirror"
 	"swarmnode/node/publish"
 )
 
@@ -220,6 +221,10 @@ func (n *Node) openMaster(c *collection) error {
 	if err != nil {
 		return err
 	}
+	m.scrub = mirror.NewScrubber(mirror.ScrubConfig{
+		Dir: c.dir, Pack: c.pack, Chunks: m.refs, Silent: true, Trust: c.trust.Scrub, Rate: n.cfg.ScrubRate, Log: n.log.With("collection", c.id),
+		Held: func() int64 { return int64(m.signer.Head().Bytes) },
+	})
 	return n.catchUp(context.Background(), c)
 }
 

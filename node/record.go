@@ -57,7 +57,7 @@ func (r record) write(home string) error {
 	if err := os.MkdirAll(r.dir(home), 0o700); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(r.dir(home), recordFile), append(raw, '\n'), 0o600)
+	return durable.WriteFile(filepath.Join(r.dir(home), recordFile), durable.Seal(raw), 0o600)
 }
 
 // readRecords lists the collections of the home directory. A directory without a record is one whose making was cut off.
@@ -77,7 +77,14 @@ func (n *Node) readRecords() ([]record, error) {
 		}
 		var r record
 		if err == nil {
+			raw, err = durable.Unseal(raw)
+		}
+		if err == nil {
 			err = json.Unmarshal(raw, &r)
+		}
+		if again, ok := n.recordAgain(d.Name(), err); ok {
+			n.log.Warn("the record of a mirrored collection was damaged and is made again", "collection", again.ID, "reason", err)
+			r, err = again, again.write(n.cfg.Home)
 		}
 		if err == nil && (r.Version != recordVersion || r.ID.String() != d.Name()) {
 			err = fmt.Errorf("version %d, collection %s: not written by this version of swarmnode for this directory", r.Version, r.ID)
@@ -99,4 +106,21 @@ func lockHome(home string) (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrHomeBusy, home)
 	}
 	return f, err
+}
+
+// recordAgain makes the record of a mirrored collection out of the name of its directory, if err says that its bytes are damaged.
+// Of a published one the directory that it publishes is lost with the record.
+func (n *Node) recordAgain(name string, err error) (record, bool) {
+	var syntax *json.SyntaxError
+	if !errors.Is(err, durable.ErrDamaged) && !errors.As(err, &syntax) {
+		return record{}, false
+	}
+	id, err := content.ParseID(name)
+	if err != nil {
+		return record{}, false
+	}
+	if _, err := os.Stat(filepath.Join(n.cfg.Home, collectionsDir, name, "segments")); err != nil {
+		return record{}, false
+	}
+	return record{Version: recordVersion, ID: id}, true
 }

@@ -85,6 +85,7 @@ func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 	} else {
 		n.followerStatus(c, head, &x)
 	}
+	x.Scrub = control.Scrub(c.scrubber().Report())
 	c.mu.Lock()
 	if c.failed != nil {
 		x.Trouble = fmt.Sprintf("a part of it has stopped, start the node again: %v", c.failed)

@@ -25,6 +25,7 @@ type nodeFlags struct {
 	noNAT     bool
 	public    bool
 	json      bool
+	scrubRate sizeFlag
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -34,11 +35,12 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.noMDNS, "no-mdns", false, "do not look for nodes on the local network")
 	fl.BoolVar(&f.noNAT, "no-port-mapping", false, "do not ask the router to open a port")
 	fl.BoolVar(&f.public, "public", false, "this machine is reachable from everywhere: do not test it, help others to find each other")
+	fl.Var(&f.scrubRate, "scrub-rate", "how much per second of what is kept is read again and compared, such as 20MB (default 8MiB, or what a pass in 30 days needs)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
 }
 
 func (f *nodeFlags) config(a *app) node.Config {
-	return node.Config{Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public,
+	return node.Config{Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
 		UserAgent: "swarmnode/" + version(), Log: a.log()}
 }
 

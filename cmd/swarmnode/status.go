@@ -144,6 +144,16 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 		line("holders", "%d connected, %s said they are complete", c.Holders, count(c.Mirrors, "other node"))
 		line("received", "%s, of which %s metadata and %s wasted", size(c.ReceivedBytes), size(c.MetadataBytes), size(c.WastedBytes))
 	}
+	if s := c.Scrub; s.Passes > 0 || s.Running || s.Bad > 0 {
+		last := "no pass finished yet"
+		if s.Passes > 0 {
+			last = "last finished " + s.Finished.Local().Format(time.DateTime)
+		}
+		if s.Running {
+			last += ", running"
+		}
+		line("scrub", "%s, %d checked (%s), %d damaged, %d repaired, %d missing", last, s.Checked, size(s.Bytes), s.Bad, s.Repaired, s.Missing)
+	}
 	if c.Lag > 0 {
 		line("late", "%s missed", count(c.Lag, "heartbeat"))
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"swarmnode/content/durable"
 	"swarmnode/gossip"
 )
 
@@ -79,7 +80,7 @@ func (r *Repository) keepState(clock time.Time, head gossip.Head, alarm *Alarm) 
 	if err != nil {
 		return err
 	}
-	return r.folder.write(stateFile, raw, 0o644)
+	return r.folder.write(stateFile, durable.Seal(raw), 0o644)
 }
 
 // Alarm is the first fork that was seen and that no release under new keys has ended; nil if there is none.

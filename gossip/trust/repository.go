@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 	"swarmnode/gossip"
 )
 
@@ -73,9 +74,11 @@ func (r *Repository) load() error {
 		return err
 	}
 	var st state
-	if err == nil && json.Unmarshal(raw, &st) != nil {
-		r.stats.Damaged++
-		st = state{}
+	if err == nil {
+		if raw, err = durable.Unseal(raw); err != nil || json.Unmarshal(raw, &st) != nil {
+			r.stats.Damaged++
+			st = state{}
+		}
 	}
 	r.clock, r.alarm = st.Clock, st.Alarm
 	if st.Head != nil && st.Head.Collection == r.id {

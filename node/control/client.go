@@ -80,6 +80,19 @@ func (c *Client) Publish(ctx context.Context, req PublishRequest, progress func(
 	}
 }
 
+// Scrub has the node read all that it holds, from now on. The error is ErrNoNode if none runs.
+func (c *Client) Scrub(ctx context.Context, req ScrubRequest) error {
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	body, err := c.do(ctx, http.MethodPost, "/v1/scrub", raw)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, bytes.NewReader(body))
 	if err != nil {

@@ -20,6 +20,8 @@ type Node interface {
 	Status() Status
 	// Publish makes a release and tells of its progress meanwhile; each call of progress replaces the one before.
 	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
+	// Scrub has everything that is held read again, from now on, at so many bytes per second; 0 is the usual rate.
+	Scrub(rate int64)
 }
 
 // Status is how a node is. The JSON names are kept: scripts read them.
@@ -84,6 +86,24 @@ type Storage struct {
 	BytesHere        int64 `json:"bytes_here"`
 	BytesOnDisk      int64 `json:"bytes_on_disk"`
 	BytesBudget      int64 `json:"bytes_budget,omitempty"` // 0: what the disk has
+	Scrub            Scrub `json:"scrub"`
+}
+
+// Scrub says what reading everything again has found.
+type Scrub struct {
+	Running  bool      `json:"running"`
+	Passes   uint64    `json:"passes"` // finished, ever
+	Finished time.Time `json:"finished,omitzero"`
+	Checked  int64     `json:"checked"` // chunks, metadata blocks and trust files, by the pass under way or the last one
+	Bytes    int64     `json:"bytes"`   // the same in bytes
+	Bad      int64     `json:"bad"`     // found damaged since the start, also by others than the scrub
+	Repaired int64     `json:"repaired"`
+	Missing  int64     `json:"missing"` // needed and not repaired yet
+}
+
+// ScrubRequest asks for a scrub.
+type ScrubRequest struct {
+	Rate int64 `json:"rate,omitempty"` // bytes per second
 }
 
 // Transfer says what moved.

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeNode publishes as its function says.
 type fakeNode struct {
 	publish func(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
+	rate    int64 // of the scrub that was asked for
 }
 
 func (f *fakeNode) Status() Status {
@@ -33,6 +34,8 @@ func (f *fakeNode) Status() Status {
 func (f *fakeNode) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
 	return f.publish(ctx, req, progress)
 }
+
+func (f *fakeNode) Scrub(rate int64) { f.rate = rate }
 
 // serve runs the server on home until stop is called, which gives its error.
 func serve(t *testing.T, home string, n Node) (stop func() error) {
@@ -252,5 +255,23 @@ func TestSocketPathDoesNotDependOnTheSpelling(t *testing.T) {
 	t.Chdir(dir)
 	if got, want := SocketPath("a/../home"), SocketPath(filepath.Join(dir, "home")); got != want {
 		t.Errorf("%s and %s", got, want)
+	}
+}
+
+func TestScrubIsAskedFor(t *testing.T) {
+	home, n := t.TempDir(), &fakeNode{}
+	stop := serve(t, home, n)
+	if err := NewClient(home).Scrub(t.Context(), ScrubRequest{Rate: 5000}); err != nil {
+		t.Error(err)
+	}
+	if err := NewClient(home).Scrub(t.Context(), ScrubRequest{Rate: -1}); err == nil {
+		t.Error("a negative rate is taken")
+	}
+	stop()
+	if n.rate != 5000 {
+		t.Errorf("asked for %d bytes/s, want 5000", n.rate)
+	}
+	if err := NewClient(home).Scrub(t.Context(), ScrubRequest{}); !errors.Is(err, ErrNoNode) {
+		t.Errorf("without a node: %v", err)
 	}
 }

@@ -79,6 +79,14 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		}
 	})
 	mux.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n) })
+	mux.HandleFunc("POST /v1/scrub", func(w http.ResponseWriter, r *http.Request) {
+		var req ScrubRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil || req.Rate < 0 {
+			http.Error(w, "the request is not understood; is the running node of another version?", http.StatusBadRequest)
+			return
+		}
+		n.Scrub(req.Rate)
+	})
 	g := &gate{}
 	srv := &http.Server{
 		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

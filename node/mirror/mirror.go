@@ -6,6 +6,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -124,7 +125,10 @@ func Open(cfg Config) (*Mirror, error) {
 	m := &Mirror{cfg: cfg, heads: make(chan gossip.Head, 1), wanted: map[uint32]bool{}, lost: map[uint32]bool{}}
 	m.progress.Phase = "waiting for a release"
 	var err error
-	if m.state, err = readState(filepath.Join(cfg.Dir, stateFile)); err != nil {
+	m.state, err = readState(filepath.Join(cfg.Dir, stateFile))
+	if errors.Is(err, errDamagedState) {
+		cfg.Log.Warn("a file of this node is damaged", "collection", cfg.ID, "reason", err)
+	} else if err != nil {
 		return nil, err
 	}
 	m.tellWhatIsHere()

@@ -36,6 +36,9 @@ type kept struct {
 	Replaced time.Time      `json:"replaced"`
 }
 
+// errDamagedState says that the state is lost. All that it names can be found again: the head is among the trust files.
+var errDamagedState = errors.New("the state of the mirror is damaged: it is made again from what is here")
+
 func readState(path string) (state, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +46,10 @@ func readState(path string) (state, error) {
 	}
 	var s state
 	if err == nil {
-		err = json.Unmarshal(data, &s)
+		data, err = durable.Unseal(data)
+		if err != nil || json.Unmarshal(data, &s) != nil {
+			return state{Version: stateVersion}, errDamagedState
+		}
 	}
 	if err == nil && s.Version != stateVersion {
 		err = fmt.Errorf("version %d is not %d: it was written by another version of swarmnode", s.Version, stateVersion)
@@ -79,7 +85,7 @@ func (s state) write(path string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(path, append(data, '\n'), 0o644)
+	return durable.WriteFile(path, durable.Seal(data), 0o644)
 }
 
 // clean frees content past its grace from time to time, until ctx ends.
