@@ -46,6 +46,23 @@ func (s *Signer) Prepare(now time.Time, r Release) (*Request, error) {
 	return req, nil
 }
 
+// PrepareRenewal makes the request for what has to be signed again without a new release; nil if there is nothing.
+func (s *Signer) PrepareRenewal(now time.Time) (*Request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	req, err := s.prepare(now, nil, nil, nil)
+	if err == nil && (req == nil || req.Missing() == nil) {
+		return nil, nil
+	}
+	if err == nil {
+		err = s.ask(req)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prepare a renewal: %w", err)
+	}
+	return req, nil
+}
+
 // prepare makes the files to sign, signed with what is here and with fresh keys. root is nil unless it is to change.
 func (s *Signer) prepare(now time.Time, root *metadata.Metadata[metadata.RootType], fresh []*key, r *Release) (*Request, error) {
 	now = now.UTC().Truncate(time.Second)
@@ -80,8 +97,7 @@ func (s *Signer) prepare(now time.Time, root *metadata.Metadata[metadata.RootTyp
 	if err != nil {
 		return nil, err
 	}
-	with := Keys{keys: found}
-	_, lacking := with.held(a)
+	_, lacking := s.keys.held(a) // fresh keys that are carried away sign now or never
 	stale := d.release != nil && (targets.VerifyDelegate(roleRelease, d.release) != nil || due(d.release.Signed.Expires, now, s.life))
 	if lacking != nil && (r != nil || stale) {
 		m, err := d.newRelease(r)

@@ -337,6 +337,16 @@ func releaseIn(m *metadata.Metadata[metadata.TargetsType]) (gossip.Head, error) 
 	return gossip.Head{}, nil
 }
 
+// Release gives the release that is to be signed; false if there is none.
+func (r *Request) Release() (gossip.Head, bool) {
+	d := r.doc(roleRelease)
+	if d == nil {
+		return gossip.Head{}, false
+	}
+	h, err := releaseIn(d.targets)
+	return h, err == nil
+}
+
 // Missing says which signatures are still wanted; nil if there are enough.
 func (r *Request) Missing() error {
 	var errs []error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,7 +156,7 @@ func TestLostKey(t *testing.T) {
 		}
 		p.reopen() // the publisher goes on meanwhile
 		p.sign(start, uint64(2+i), "more")
-		if err := p.signer.Accept(start, signedBy(t, req, holdersOf(t, out, lost)...)); err != nil {
+		if err := p.signer.Accept(start, signedBy(t, req, p.holdersOf(out, lost)...)); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.CopyFS(filepath.Join(out, "more"+lost[:4]), os.DirFS(fresh)); err != nil {
@@ -172,21 +173,21 @@ func TestLostKey(t *testing.T) {
 	}
 }
 
-// holdersOf lists the key files that are not the lost one.
-func holdersOf(t *testing.T, dir, lost string) (files []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+// holdersOf lists the files of root keys that count and are not the lost one.
+func (p *publisher) holdersOf(dir, lost string) (files []string) {
+	p.t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		k, err := readKey(folder{dir: filepath.Dir(p)}, filepath.Base(p))
-		if err == nil && k.id != lost && strings.HasPrefix(d.Name(), roleRoot) {
-			files = append(files, p)
+		k, err := readKey(folder{dir: filepath.Dir(path)}, filepath.Base(path))
+		if err == nil && k.id != lost && slices.Contains(p.keys.role(roleRoot).ids, k.id) {
+			files = append(files, path)
 		}
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	return files
 }
