@@ -59,6 +59,9 @@ func (n *Node) beat(ctx context.Context, c *collection) error {
 	if err := c.master.signer.Adopt(c.trust); err != nil { // the same release, confirmed by another home with the same keys
 		return err
 	}
+	for _, r := range c.master.signer.Renewals(time.Now()) {
+		n.log.Warn("metadata has to be signed again by the holders of its keys", "role", r.Role, "expires", r.Expires, "run", renewCommand(c.name()))
+	}
 	if _, err := c.master.signer.Heartbeat(time.Now()); err != nil {
 		return err
 	}
@@ -86,6 +89,9 @@ func (c *collection) contested(now time.Time) error {
 	if alarm := c.listener.Heard(now, 0).Alarm; alarm != "" {
 		return fmt.Errorf("the keys of %s have signed things that contradict each other, so nothing more is signed here (%s): publish from one "+
 			"home directory only, and start this node again when that is sure", c.name(), alarm)
+	}
+	if c.master.signer.Supersedes(c.trust) {
+		return nil // signed with keys that were replaced since: the next release follows on it
 	}
 	return publish.CheckExtends(c.master.signer.Head(), []gossip.Head{c.trust.Head()})
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,12 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 	if err := n.checkHeads(ctx, c); err != nil {
 		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
 	}
-	opt := publish.Options{ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
+	if len(req.Signed) > 0 {
+		if done, err := n.acceptSigned(ctx, c, req.Signed, began); err != nil || done != nil {
+			return *cmp.Or(done, &control.PublishResult{}), err
+		}
+	}
+	opt := publish.Options{Prepare: req.Prepare, Again: c.master.signer.Supersedes(c.trust), ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
 	res, err := c.master.publisher.Publish(ctx, time.Now(), opt, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
 	})
@@ -64,6 +70,10 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 	}
 	if err != nil {
 		return control.PublishResult{}, err
+	}
+	if res.Request != nil {
+		raw, err := res.Request.Encode()
+		return control.PublishResult{ID: c.id, Name: c.name(), Files: res.Totals.Files, Bytes: res.Totals.Bytes, Request: raw}, err
 	}
 	c.master.forgetBad(!res.Unchanged)
 	if c.master.announced.Load() != res.Release {

@@ -126,6 +126,9 @@ func (n *Node) masterStatus(c *collection, x *standing) {
 	case m.silent != nil && x.Alarm == "":
 		x.Trouble = fmt.Sprintf("no heartbeat could be signed: %v", m.silent)
 	}
+	if due := m.signer.Renewals(time.Now()); x.Trouble == "" && len(due) > 0 {
+		x.Trouble = fmt.Sprintf("%s expires on %s and its keys are elsewhere: run %s", due[0].Role, due[0].Expires.Format(time.DateOnly), renewCommand(x.Name))
+	}
 	x.Complete = x.Complete && len(m.bad) == 0
 }
 

@@ -27,6 +27,8 @@ type publishOptions struct {
 	nodeFlags
 	request       control.PublishRequest
 	untilReplicas int
+	prepare       string   // file for the signing request
+	signed        []string // files of the signed one
 }
 
 func (a *app) publishCommand() *cobra.Command {
@@ -44,7 +46,9 @@ Run it again after a change: that is the next release, and only what is new move
 runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first and ends.`,
 		Example: `  swarmnode publish ./release
   swarmnode publish ./release --name parsix --exclude '*.tmp'
-  swarmnode publish ./release --until-replicas 2   # ends when two mirrors have all of it`,
+  swarmnode publish ./release --until-replicas 2   # ends when two mirrors have all of it
+  swarmnode publish ./release --prepare request.json    # for the holders of keys, see swarmnode keys
+  swarmnode publish ./release --signed request.json     # when they have signed`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {
 			switch len(args) {
@@ -66,6 +70,8 @@ runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first
 	f.StringArrayVar(&o.request.Exclude, "exclude", nil, "leave out names or paths that match this `GLOB`; may be repeated")
 	f.DurationVar(&o.request.TimestampFor, "timestamp-for", 0, "how `LONG` what is signed is valid without this machine confirming it, such as 336h (default a year; only the first time)")
 	f.IntVar(&o.untilReplicas, "until-replicas", 0, "end when `N` mirrors have all of it: then this machine can be switched off")
+	f.StringVar(&o.prepare, "prepare", "", "do not publish yet: write to this `FILE` what the holders of keys that are elsewhere have to sign")
+	f.StringArrayVar(&o.signed, "signed", nil, "publish what was signed: a copy of the `FILE` that --prepare wrote; may be repeated")
 	return cmd
 }
 
@@ -88,7 +94,15 @@ func (a *app) publish(ctx context.Context, dir string, o *publishOptions) error 
 	if err := checkAddrs(o.bootstrap); err != nil {
 		return err
 	}
-	o.request.Dir = dir
+	o.request.Dir, o.request.Prepare = dir, o.prepare != ""
+	if o.request.Prepare && len(o.signed) > 0 {
+		return misuse("first --prepare, then --signed, when the file is signed")
+	}
+	if len(o.signed) > 0 {
+		if o.request.Signed, err = mergeRequests(o.signed); err != nil {
+			return err
+		}
+	}
 	deadline := time.Now().Add(settleTimeout)
 	for {
 		err = a.handOver(ctx, o)
@@ -143,6 +157,9 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 		}
 		return err
 	}
+	if len(res.Request) > 0 {
+		return a.writePrepared(o.prepare, res.Request)
+	}
 	if err := a.tellPublished(res, o.json); err != nil {
 		return err
 	}
@@ -169,6 +186,9 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 			return context.Cause(ctx)
 		}
 		return err
+	}
+	if len(res.Request) > 0 {
+		return a.writePrepared(o.prepare, res.Request)
 	}
 	if err := a.tellPublished(res, o.json); err != nil {
 		return err

@@ -44,7 +44,7 @@ func (p *publisher) forged(version int64, change func(*metadata.TimestampType)) 
 	}
 	m.Signed.Version = version
 	change(&m.Signed)
-	raw, err := sign(m, p.keys.keys[roleTimestamp])
+	raw, err := sign(m, p.keys.first(roleTimestamp))
 	if err != nil {
 		p.t.Fatal(err)
 	}

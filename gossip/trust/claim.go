@@ -16,16 +16,17 @@ import (
 // gossip.ErrIncomplete: refresh first.
 func (r *Repository) VerifyClaim(now time.Time, c gossip.Claim) error {
 	r.mu.Lock()
-	targets := r.set.targets[roleTargets]
+	root, targets := r.set.root, r.set.targets[roleTargets]
 	now = r.floored(now)
 	r.mu.Unlock()
-	if err := verifyClaim(r, now, targets, c); err != nil {
+	if err := verifyClaim(r, now, root, targets, c); err != nil {
 		return fmt.Errorf("claim of %.64s to publish %s: %w", c.Peer, c.Collection, err)
 	}
 	return nil
 }
 
-func verifyClaim(r *Repository, now time.Time, targets *metadata.Metadata[metadata.TargetsType], c gossip.Claim) error {
+func verifyClaim(r *Repository, now time.Time, root *metadata.Metadata[metadata.RootType],
+	targets *metadata.Metadata[metadata.TargetsType], c gossip.Claim) error {
 	expires := time.Unix(c.Expires, 0)
 	switch {
 	case c.Collection != r.id || c.Peer == "":
@@ -37,12 +38,19 @@ func verifyClaim(r *Repository, now time.Time, targets *metadata.Metadata[metada
 	case expires.Sub(now) > MaxClaimLife+MaxClockStep:
 		return fmt.Errorf("%w: valid for longer than %s", gossip.ErrMalformed, MaxClaimLife)
 	}
-	role, err := releaseDelegation(targets)
+	role, err := releaseAuthority(targets)
 	if err != nil {
 		return err
 	}
-	key := targets.Signed.Delegations.Keys[c.KeyID]
-	if key == nil || !slices.Contains(role.KeyIDs, c.KeyID) {
+	// A publisher whose release keys are elsewhere has the timestamp keys at hand.
+	online := authorityOf(root, roleTimestamp)
+	key := role.keys[c.KeyID]
+	if slices.Contains(online.ids, c.KeyID) {
+		key = online.keys[c.KeyID]
+	} else if !slices.Contains(role.ids, c.KeyID) {
+		key = nil
+	}
+	if key == nil {
 		return fmt.Errorf("%w: by a stranger's key", gossip.ErrBadSignature)
 	}
 	public, err := key.ToPublicKey()

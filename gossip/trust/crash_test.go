@@ -136,7 +136,7 @@ func TestKeysCrash(t *testing.T) {
 		}
 	}
 	again, id2, err := Init(dir, start, Lifetimes{})
-	if err != nil || id2 != id || again.keys[roleRoot].id != k.keys[roleRoot].id {
+	if err != nil || id2 != id || again.first(roleRoot).id != k.first(roleRoot).id {
 		t.Errorf("second Init: %v, %v, want %v", err, id2, id)
 	}
 }

@@ -2,9 +2,8 @@ package trust
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -20,6 +19,8 @@ type draft struct {
 	made  made            // with the versions that this draft takes
 	fresh map[string]bool // names of new files
 	files map[string][]byte
+	// offered is what was signed elsewhere, see Signer.
+	offered map[string]*document
 
 	snapshot *metadata.Metadata[metadata.SnapshotType]
 	targets  *metadata.Metadata[metadata.TargetsType]
@@ -53,6 +54,7 @@ func (s *Signer) issue(now time.Time, r *Release) (gossip.Bundle, error) {
 		return gossip.Bundle{}, err
 	}
 	s.set = set
+	s.dropOffered()
 	s.clean()
 	return s.announce(d, r != nil, signedUnder)
 }
@@ -85,7 +87,8 @@ func (s *Signer) announce(d *draft, all bool, after int64) (gossip.Bundle, error
 
 // draft starts from the current files.
 func (s *Signer) draft(now time.Time) (*draft, error) {
-	d := &draft{now: now, life: s.life, keys: s.keys, made: s.made, fresh: map[string]bool{}, files: map[string][]byte{}}
+	d := &draft{now: now, life: s.life, keys: s.keys, made: s.made, fresh: map[string]bool{}, files: map[string][]byte{},
+		offered: s.offered}
 	d.made.Signed, d.made.Root = now, s.keys.RootVersion()
 	if s.set.snapshot == nil {
 		return d, nil
@@ -109,11 +112,11 @@ func (d *draft) version(role string) int64 { return d.snapshot.Signed.Meta[role+
 
 // sign makes every file that is new, from the bottom up.
 func (d *draft) sign(r *Release) error {
-	targets, err := d.signTargets()
+	targets, delegation, err := d.signTargets()
 	if err != nil {
 		return err
 	}
-	release, err := d.signRelease(r)
+	release, err := d.signRelease(r, delegation)
 	if err != nil {
 		return err
 	}
@@ -126,7 +129,11 @@ func (d *draft) sign(r *Release) error {
 	ts.Signed.Version = d.made.Timestamp
 	ts.Signed.Meta = map[string]*metadata.MetaFiles{roleSnapshot + ".json": snapshot}
 	ts.Signed.UnrecognizedFields = map[string]any{fieldSigned: d.now.Format(time.RFC3339), fieldRoot: d.made.Root}
-	raw, err := sign(ts, d.keys.keys[roleTimestamp])
+	signers, err := d.keys.held(d.keys.role(roleTimestamp))
+	if err != nil {
+		return err
+	}
+	raw, err := sign(ts, signers...)
 	if err != nil {
 		return err
 	}
@@ -134,45 +141,106 @@ func (d *draft) sign(r *Release) error {
 	return nil
 }
 
-// signTargets signs targets if there is none, if it delegates to another release key, or if it is due and the key is here.
-func (d *draft) signTargets() (*metadata.MetaFiles, error) {
-	key, release := d.keys.keys[roleTargets], d.keys.keys[roleRelease]
-	must := d.targets == nil
-	if !must {
-		delegation, err := releaseDelegation(d.targets)
-		must = err != nil || !slices.Equal(delegation.KeyIDs, []string{release.id}) ||
-			!slices.Contains(d.keys.root.Signed.Roles[roleTargets].KeyIDs, d.targets.Signatures[0].KeyID)
+// targetsGood reports whether the current targets can stay under a root.
+func (d *draft) targetsGood(root *metadata.Metadata[metadata.RootType]) bool {
+	if d.targets == nil || root.VerifyDelegate(roleTargets, d.targets) != nil || due(d.targets.Signed.Expires, d.now, d.life) {
+		return false
 	}
-	if !must && (key == nil || !due(d.targets.Signed.Expires, d.now, d.life)) {
-		return d.snapshot.Signed.Meta[roleTargets+".json"], nil
+	a, err := releaseAuthority(d.targets)
+	return err == nil && a.same(d.keys.release)
+}
+
+// signTargets signs targets if the current ones cannot stay and the keys are here, or takes those that were signed elsewhere.
+// Without either, the current ones go on as long as they are valid.
+func (d *draft) signTargets() (*metadata.MetaFiles, *metadata.Metadata[metadata.TargetsType], error) {
+	if o := d.takes(roleTargets); o != nil && d.keys.root.VerifyDelegate(roleTargets, o.targets) == nil {
+		raw, err := o.raw()
+		d.targets, d.made.Targets = o.targets, max(d.made.Targets, o.targets.Signed.Version)
+		return d.replace(roleTargets, o.targets.Signed.Version, raw), o.targets, err
 	}
-	if key == nil {
-		return nil, fmt.Errorf("targets has to be signed, which needs %s: %w", keyFile(roleTargets), fs.ErrNotExist)
+	if d.targetsGood(d.keys.root) {
+		return d.snapshot.Signed.Meta[roleTargets+".json"], d.targets, nil
 	}
+	signers, err := d.keys.held(d.keys.role(roleTargets))
+	if err != nil && d.targets != nil && d.keys.root.VerifyDelegate(roleTargets, d.targets) == nil {
+		return d.snapshot.Signed.Meta[roleTargets+".json"], d.targets, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("targets has to be signed; make a request for it with `swarmnode publish --prepare`: %w", err)
+	}
+	d.made.Targets++
+	m := d.newTargets()
+	raw, err := sign(m, signers...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d.replace(roleTargets, d.made.Targets, raw), m, nil
+}
+
+// takes gives what was signed elsewhere if it is newer than the current file.
+func (d *draft) takes(role string) *document {
+	o := d.offered[role]
+	if o != nil && d.snapshot != nil && o.targets.Signed.Version <= d.version(role) {
+		return nil
+	}
+	return o
+}
+
+// newTargets makes targets, to be signed, that delegate to the release role.
+func (d *draft) newTargets() *metadata.Metadata[metadata.TargetsType] {
 	m := metadata.Targets(expiry(d.now, d.life.Others))
 	if d.targets != nil {
 		m.Signed.Targets = d.targets.Signed.Targets
 	}
-	d.made.Targets++
+	a := d.keys.release
 	m.Signed.Version = d.made.Targets
 	m.Signed.Delegations = &metadata.Delegations{
-		Keys: map[string]*metadata.Key{release.id: release.public},
-		Roles: []metadata.DelegatedRole{{Name: roleRelease, KeyIDs: []string{release.id}, Threshold: 1, Terminating: true,
+		Keys: a.keys,
+		Roles: []metadata.DelegatedRole{{Name: roleRelease, KeyIDs: a.ids, Threshold: a.threshold, Terminating: true,
 			Paths: []string{targetPattern}}},
 	}
-	raw, err := sign(m, key)
+	return m
+}
+
+// signRelease signs the manifest root of r, or the current release again if its file is due or its key is new, or takes the
+// release that was signed elsewhere.
+func (d *draft) signRelease(r *Release, targets *metadata.Metadata[metadata.TargetsType]) (*metadata.MetaFiles, error) {
+	if o := d.takes(roleRelease); o != nil && r == nil && targets.VerifyDelegate(roleRelease, o.targets) == nil {
+		raw, err := o.raw()
+		d.made.Delegated = max(d.made.Delegated, o.targets.Signed.Version)
+		return d.replace(roleRelease, o.targets.Signed.Version, raw), err
+	}
+	a, err := releaseAuthority(targets)
 	if err != nil {
 		return nil, err
 	}
-	return d.replace(roleTargets, d.made.Targets, raw), nil
-}
-
-// signRelease signs the manifest root of r, or the current release again if its file is due or its key is new.
-func (d *draft) signRelease(r *Release) (*metadata.MetaFiles, error) {
-	key := d.keys.keys[roleRelease]
-	if r == nil && !due(d.release.Signed.Expires, d.now, d.life) && d.release.Signatures[0].KeyID == key.id {
+	if r == nil && d.release == nil {
+		return nil, errors.New("the release that was signed elsewhere does not fit the targets that are here")
+	}
+	good := r == nil && targets.VerifyDelegate(roleRelease, d.release) == nil
+	if good && !due(d.release.Signed.Expires, d.now, d.life) {
 		return d.snapshot.Signed.Meta[roleRelease+".json"], nil
 	}
+	signers, err := d.keys.held(a)
+	if err != nil && good {
+		return d.snapshot.Signed.Meta[roleRelease+".json"], nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the release has to be signed; make a request for it with `swarmnode publish --prepare`: %w", err)
+	}
+	m, err := d.newRelease(r)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := sign(m, signers...)
+	if err != nil {
+		return nil, err
+	}
+	return d.replace(roleRelease, d.made.Delegated, raw), nil
+}
+
+// newRelease makes the release role's file, to be signed; with r nil for the current release.
+func (d *draft) newRelease(r *Release) (*metadata.Metadata[metadata.TargetsType], error) {
 	m := metadata.Targets(expiry(d.now, d.life.Others))
 	if r == nil {
 		m.Signed.Targets = d.release.Signed.Targets
@@ -188,17 +256,12 @@ func (d *draft) signRelease(r *Release) (*metadata.MetaFiles, error) {
 	}
 	d.made.Delegated++
 	m.Signed.Version = d.made.Delegated
-	raw, err := sign(m, key)
-	if err != nil {
-		return nil, err
-	}
-	return d.replace(roleRelease, d.made.Delegated, raw), nil
+	return m, nil
 }
 
 // signSnapshot signs the snapshot of these entries, unless the current one is the same and not due.
 func (d *draft) signSnapshot(targets, release *metadata.MetaFiles) (*metadata.MetaFiles, error) {
-	key := d.keys.keys[roleSnapshot]
-	if len(d.fresh) == 0 && !due(d.snapshot.Signed.Expires, d.now, d.life) && d.snapshot.Signatures[0].KeyID == key.id {
+	if len(d.fresh) == 0 && !due(d.snapshot.Signed.Expires, d.now, d.life) && d.keys.root.VerifyDelegate(roleSnapshot, d.snapshot) == nil {
 		v := d.snapshot.Signed.Version
 		return entry(v, d.files[versioned(v, roleSnapshot)]), nil
 	}
@@ -206,7 +269,11 @@ func (d *draft) signSnapshot(targets, release *metadata.MetaFiles) (*metadata.Me
 	d.made.Snapshot++
 	m.Signed.Version = d.made.Snapshot
 	m.Signed.Meta = map[string]*metadata.MetaFiles{roleTargets + ".json": targets, roleRelease + ".json": release}
-	raw, err := sign(m, key)
+	signers, err := d.keys.held(d.keys.role(roleSnapshot))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := sign(m, signers...)
 	if err != nil {
 		return nil, err
 	}

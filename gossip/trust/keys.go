@@ -18,18 +18,21 @@ import (
 	"swarmnode/content"
 )
 
-// Keys are a publisher's private keys, one Ed25519 key for each role, and the chain of roots that names their public
-// halves. The keys of root and targets may be kept elsewhere: without their files everything but rotation, renewal of
-// these two and the very first release works. Keys is not safe for concurrent use; a [Signer] owns it.
+// Keys are a publisher's private keys, as far as they are here, and the chain of roots that names their public halves. Each
+// role has a set of Ed25519 keys of which some number must sign. The keys of any role may be kept elsewhere: what they
+// must sign is then asked of their holders with a [Request]. Keys is not safe for concurrent use; a [Signer] owns it.
 //
-// In the directory (mode 0700): root.key, targets.key, snapshot.key, timestamp.key and release.key, each PKCS #8 in PEM
-// with mode 0600, and every N.root.json.
+// In the directory (mode 0700): root.key, targets.key, snapshot.key, timestamp.key and release.key, or several for a role,
+// each PKCS #8 in PEM with mode 0600; every N.root.json; release-role.json if the release role has not just release.key.
+// A key is known by its ID, not by the name of its file.
 type Keys struct {
-	folder folder
-	keys   map[string]*key
-	roots  [][]byte // index 0 is version 1
-	root   *metadata.Metadata[metadata.RootType]
-	id     content.ID
+	folder  folder
+	keys    map[string]*key   // by ID
+	files   map[string]string // names of their files, by ID
+	release authority         // of releases, as targets should delegate it
+	roots   [][]byte          // index 0 is version 1
+	root    *metadata.Metadata[metadata.RootType]
+	id      content.ID
 }
 
 // key is one private key with what TUF calls it.
@@ -42,7 +45,7 @@ type key struct {
 
 const (
 	pemType = "PRIVATE KEY"
-	// nextSuffix marks a key that takes its place when the root that names it is durable.
+	// nextSuffix ends the names of keys whose rotation by an earlier version of this program was cut off.
 	nextSuffix = ".next"
 )
 
@@ -51,14 +54,19 @@ func keyFile(role string) string { return role + ".key" }
 // Init makes the keys of a new collection and its first root in dir, and tells the collection's ID. It is an error
 // (fs.ErrExist) if a collection is there already. An Init that was cut off is completed by the next one.
 func Init(dir string, now time.Time, life Lifetimes) (*Keys, content.ID, error) {
-	k, err := initKeys(dir, now, life)
+	return InitPlan(dir, now, life, nil)
+}
+
+// InitPlan is Init with a plan for the keys of some roles; the others have one key, kept in dir.
+func InitPlan(dir string, now time.Time, life Lifetimes, plans map[string]KeyPlan) (*Keys, content.ID, error) {
+	k, err := initKeys(dir, now, life, plans)
 	if err != nil {
 		return nil, content.ID{}, fmt.Errorf("make keys in %s: %w", dir, err)
 	}
 	return k, k.id, nil
 }
 
-func initKeys(dir string, now time.Time, life Lifetimes) (*Keys, error) {
+func initKeys(dir string, now time.Time, life Lifetimes, plans map[string]KeyPlan) (*Keys, error) {
 	f, err := openFolder(dir, 0o700)
 	if err != nil {
 		return nil, err
@@ -69,34 +77,56 @@ func initKeys(dir string, now time.Time, life Lifetimes) (*Keys, error) {
 	if _, err := f.read(versioned(1, roleRoot)); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", versioned(1, roleRoot), fs.ErrExist)
 	}
-	k := &Keys{folder: f, keys: map[string]*key{}}
+	k := &Keys{folder: f, keys: map[string]*key{}, files: map[string]string{}}
+	root := metadata.Root(expiry(now, life.withDefaults().Others))
+	var signers []*key
 	for _, role := range roles() {
-		if k.keys[role], err = readKey(f, keyFile(role)); errors.Is(err, fs.ErrNotExist) {
-			k.keys[role], err = makeKey(f, keyFile(role))
+		plan, err := plans[role].withDefaults()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", role, err)
 		}
+		made, err := k.makeKeys(role, plan, true)
 		if err != nil {
 			return nil, err
 		}
-	}
-	root := metadata.Root(expiry(now, life.withDefaults().Others))
-	for _, role := range roles() {
-		if role == roleRelease {
-			continue // named by targets
+		if role == roleRoot {
+			signers = made[:plan.Threshold]
 		}
-		if err := root.Signed.AddKey(k.keys[role].public, role); err != nil {
-			return nil, err
+		if role != roleRelease {
+			setRole(root, authority{role: role, ids: idsOf(made), threshold: plan.Threshold, keys: publicOf(made)})
+			continue
+		}
+		k.release = authority{role: role, ids: idsOf(made), threshold: plan.Threshold, keys: publicOf(made)}
+		if plan.Keys > 1 || plan.Out != "" { // else release.key says it
+			if err := k.setRelease(k.release); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if err := k.addRoot(root, k.keys[roleRoot]); err != nil {
+	raw, err := sign(root, signers...)
+	if err != nil {
 		return nil, err
 	}
-	k.id = content.NewID(k.roots[0])
-	return k, nil
+	if err := k.addRoot(raw); err != nil {
+		return nil, err
+	}
+	return k, k.loadKeys()
+}
+
+// setRole gives a role of a root these keys.
+func setRole(root *metadata.Metadata[metadata.RootType], a authority) {
+	for _, id := range root.Signed.Roles[a.role].KeyIDs {
+		root.Signed.RevokeKey(id, a.role) // it is there
+	}
+	for _, id := range a.ids {
+		root.Signed.AddKey(a.keys[id], a.role) // the role is one of TUF's
+	}
+	root.Signed.Roles[a.role].Threshold = a.threshold
 }
 
 // OpenKeys loads the keys that Init made. It is fs.ErrNotExist if there are none.
 func OpenKeys(dir string) (*Keys, error) {
-	k := &Keys{folder: folder{dir: dir}, keys: map[string]*key{}}
+	k := &Keys{folder: folder{dir: dir}, keys: map[string]*key{}, files: map[string]string{}}
 	if err := k.load(); err != nil {
 		return nil, fmt.Errorf("open keys in %s: %w", dir, err)
 	}
@@ -112,47 +142,35 @@ func (k *Keys) load() error {
 		if err != nil {
 			return err
 		}
-		if v == 1 {
-			k.id = content.NewID(raw)
-		}
-		if k.root, err = nextRoot(k.id, k.root, raw); err != nil {
+		if err := k.takeRoot(raw); err != nil {
 			return err
 		}
-		k.roots = append(k.roots, raw)
 	}
-	for _, role := range roles() {
-		if err := k.settle(role); err != nil {
-			return err
+	if err := k.loadRelease(); err != nil {
+		return err
+	}
+	if err := k.loadKeys(); err != nil {
+		return err
+	}
+	for _, role := range []string{roleSnapshot, roleTimestamp} { // no release and no heartbeat without them
+		if _, err := k.held(k.role(role)); err != nil {
+			return fmt.Errorf("root %d names keys that are not here: %w", k.root.Signed.Version, err)
 		}
-		got, err := readKey(k.folder, keyFile(role))
-		if errors.Is(err, fs.ErrNotExist) && (role == roleRoot || role == roleTargets) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if r, ok := k.root.Signed.Roles[role]; ok && !slices.Contains(r.KeyIDs, got.id) {
-			return fmt.Errorf("%s is not the key that root %d names", keyFile(role), k.root.Signed.Version)
-		}
-		k.keys[role] = got
 	}
 	return nil
 }
 
-// settle finishes or forgets the rotation of a role that was cut off: the newest root decides.
-func (k *Keys) settle(role string) error {
-	name := keyFile(role) + nextSuffix
-	next, err := readKey(k.folder, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// takeRoot makes a root the newest one, in memory.
+func (k *Keys) takeRoot(raw []byte) error {
+	if k.root == nil {
+		k.id = content.NewID(raw)
 	}
+	root, err := nextRoot(k.id, k.root, raw)
 	if err != nil {
 		return err
 	}
-	if r, ok := k.root.Signed.Roles[role]; ok && slices.Contains(r.KeyIDs, next.id) {
-		return k.folder.rename(name, keyFile(role))
-	}
-	return os.Remove(k.folder.dir + string(os.PathSeparator) + name)
+	k.root, k.roots = root, append(k.roots, raw)
+	return nil
 }
 
 // ID is the collection's ID.
@@ -169,71 +187,21 @@ func (k *Keys) Root(version int64) ([]byte, error) {
 	return slices.Clone(k.roots[version-1]), nil
 }
 
-// Rotate replaces the keys of roles and signs the next root with the old and the new root key. The new release key is
-// named by targets, which the signer signs again at its next Sign or Heartbeat. Nodes that verified a release stay with
-// its number: a rotation does not take releases back.
-func (k *Keys) Rotate(now time.Time, life Lifetimes, rotate ...string) error {
-	if err := k.rotate(now, life, rotate); err != nil {
-		return fmt.Errorf("rotate keys %v: %w", rotate, err)
-	}
-	return nil
-}
-
-func (k *Keys) rotate(now time.Time, life Lifetimes, rotate []string) error {
-	oldRoot := k.keys[roleRoot]
-	if oldRoot == nil {
-		return fmt.Errorf("%s: %w", keyFile(roleRoot), fs.ErrNotExist)
+// renew signs the next root with the same keys if the newest one is due. Without enough root keys nothing happens.
+func (k *Keys) renew(now time.Time, life Lifetimes) error {
+	signers, err := k.held(k.role(roleRoot))
+	if err != nil || !due(k.root.Signed.Expires, now, life) {
+		return nil
 	}
 	root, err := k.nextRoot(now, life)
 	if err != nil {
 		return err
 	}
-	fresh := map[string]*key{}
-	for _, role := range rotate {
-		if !slices.Contains(roles(), role) {
-			return fmt.Errorf("there is no role %q", role)
-		}
-		name := keyFile(role) + nextSuffix
-		if role == roleRelease {
-			name = keyFile(role) // no root names it
-		}
-		if fresh[role], err = makeKey(k.folder, name); err != nil {
-			return err
-		}
-		if role == roleRelease {
-			continue
-		}
-		for _, old := range slices.Clone(root.Signed.Roles[role].KeyIDs) {
-			if err := root.Signed.RevokeKey(old, role); err != nil {
-				return err
-			}
-		}
-		if err := root.Signed.AddKey(fresh[role].public, role); err != nil {
-			return err
-		}
-	}
-	signers := []*key{oldRoot}
-	if fresh[roleRoot] != nil {
-		signers = append(signers, fresh[roleRoot])
-	}
-	if err := k.addRoot(root, signers...); err != nil {
+	raw, err := sign(root, signers...)
+	if err != nil {
 		return err
 	}
-	for role, key := range fresh {
-		k.keys[role] = key
-		if err := k.settle(role); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// renew signs the next root with the same keys if the newest one is due. Without the root key nothing happens.
-func (k *Keys) renew(now time.Time, life Lifetimes) error {
-	if k.keys[roleRoot] == nil || !due(k.root.Signed.Expires, now, life) {
-		return nil
-	}
-	return k.Rotate(now, life)
+	return k.addRoot(raw)
 }
 
 // nextRoot is an unsigned copy of the newest root with the next version.
@@ -248,17 +216,20 @@ func (k *Keys) nextRoot(now time.Time, life Lifetimes) (*metadata.Metadata[metad
 	return root, nil
 }
 
-// addRoot signs a root and makes it durable; this is the moment at which it exists.
-func (k *Keys) addRoot(root *metadata.Metadata[metadata.RootType], signers ...*key) error {
-	raw, err := sign(root, signers...)
-	if err != nil {
+// addRoot verifies a root and makes it durable; this is the moment at which it exists. Keys that it replaces go.
+func (k *Keys) addRoot(raw []byte) error {
+	next := &Keys{id: k.id, root: k.root}
+	if err := next.takeRoot(raw); err != nil {
 		return err
 	}
-	if err := k.folder.write(versioned(root.Signed.Version, roleRoot), raw, 0o644); err != nil {
+	if err := k.folder.write(versioned(next.root.Signed.Version, roleRoot), raw, 0o644); err != nil {
 		return err
 	}
-	k.root, k.roots = root, append(k.roots, raw)
-	return nil
+	old := k.root
+	if err := k.takeRoot(raw); err != nil || old == nil {
+		return err
+	}
+	return k.settle(old)
 }
 
 // due reports whether metadata should be signed again: less than a third of its life is left, or it would expire before
@@ -291,18 +262,25 @@ func sign[T metadata.Roles](m *metadata.Metadata[T], signers ...*key) ([]byte, e
 }
 
 func makeKey(f folder, name string) (*key, error) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+	k, raw, err := newKeyFile()
 	if err != nil {
 		return nil, err
+	}
+	return k, f.write(name, raw, 0o600)
+}
+
+// newKeyFile makes a key and what its file holds.
+func newKeyFile() (*key, []byte, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, nil, err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := f.write(name, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), 0o600); err != nil {
-		return nil, err
-	}
-	return newKey(private)
+	k, err := newKey(private)
+	return k, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), err
 }
 
 func readKey(f folder, name string) (*key, error) {

@@ -63,7 +63,7 @@ func resigned[T metadata.Roles](raw []byte, role string, p *publisher) (out []by
 	if json.Unmarshal(raw, m) != nil {
 		return raw
 	}
-	signed, err := sign(m, p.keys.keys[role])
+	signed, err := sign(m, p.keys.first(role))
 	if err != nil {
 		return raw
 	}
@@ -133,12 +133,12 @@ func (p *publisher) rebuilt(good gossip.Bundle, role, name string, raw []byte) g
 		}
 		bind(snap.Signed.Meta[role+".json"], raw)
 		good = with(good, name, raw)
-		if raw, err = sign(snap, p.keys.keys[roleSnapshot]); err != nil {
+		if raw, err = sign(snap, p.keys.first(roleSnapshot)); err != nil {
 			p.t.Fatal(err)
 		}
 	}
 	bind(ts.Signed.Meta["snapshot.json"], raw)
-	top, err := sign(ts, p.keys.keys[roleTimestamp])
+	top, err := sign(ts, p.keys.first(roleTimestamp))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -43,6 +43,8 @@ type Signer struct {
 	keys *Keys
 	made made
 	set  *trusted // what was signed last; root is not used
+	// offered are files that were signed elsewhere and that the snapshot does not name yet, by role.
+	offered map[string]*document
 }
 
 // made is the content of signerFile: the greatest versions ever taken.
@@ -55,6 +57,8 @@ type made struct {
 	Snapshot  int64
 	Targets   int64
 	Delegated int64 // version of the release role's file
+
+	Asked content.ID // Digest of the signing request that is waited for; zero if none
 }
 
 const signerFile = "signer.json"
@@ -66,7 +70,8 @@ func OpenSigner(keys *Keys, dir string, life Lifetimes) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open signer: %w", err)
 	}
-	s := &Signer{folder: f, life: life.withDefaults(), keys: keys, set: &trusted{files: map[string][]byte{}}}
+	s := &Signer{folder: f, life: life.withDefaults(), keys: keys, set: &trusted{files: map[string][]byte{}},
+		offered: map[string]*document{}}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("open signer in %s: %w", dir, err)
 	}
@@ -87,6 +92,7 @@ func (s *Signer) load() error {
 	if err := json.Unmarshal(raw, &s.made); err != nil {
 		return fmt.Errorf("%s: %w", signerFile, err)
 	}
+	s.loadOffered()
 	if raw, err = s.folder.read(timestampFile); errors.Is(err, fs.ErrNotExist) {
 		return nil // the first release was cut off
 	}
@@ -213,10 +219,15 @@ func (s *Signer) Adopt(r *Repository) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.mu.Lock()
-	set := r.set
+	set, head := r.set, r.head
 	r.mu.Unlock()
 	if r.id != s.keys.id {
 		return fmt.Errorf("adopt signed state: the repository is of %s, the keys of %s", r.id, s.keys.id)
+	}
+	if set.timestamp == nil && set.rootVersion() == s.keys.RootVersion() {
+		if err := s.skipTo(head); err != nil {
+			return fmt.Errorf("adopt signed state: %w", err)
+		}
 	}
 	if set.timestamp == nil || set.head.TimestampVersion <= s.made.Timestamp {
 		return nil
@@ -234,11 +245,18 @@ func (s *Signer) Adopt(r *Repository) error {
 	return nil
 }
 
-// Claim signs "peer publishes this collection", valid for MaxClaimLife. The name and the release are those of Head.
+// Claim signs, with a key of the release role or, if those are elsewhere, of the timestamp role, "peer publishes this collection", valid for MaxClaimLife. The name and the release are those of Head.
 func (s *Signer) Claim(peer gossip.PeerID, now time.Time) gossip.Claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := s.keys.keys[roleRelease]
+	key := s.keys.first(roleTimestamp)
+	if s.set.targets[roleTargets] != nil {
+		if a, err := releaseAuthority(s.set.targets[roleTargets]); err == nil {
+			if list, _ := s.keys.held(a); len(list) > 0 {
+				key = list[0]
+			}
+		}
+	}
 	c := gossip.Claim{Collection: s.keys.id, Name: s.set.head.Name, Release: s.set.head.Release, Peer: peer,
 		Expires: now.Add(MaxClaimLife).Unix(), KeyID: key.id}
 	c.Signature = ed25519.Sign(key.private, c.SignedBytes())
@@ -247,14 +265,9 @@ func (s *Signer) Claim(peer gossip.PeerID, now time.Time) gossip.Claim {
 
 // store writes in the order that survives a crash: what is taken, the files, the timestamp that makes them current.
 func (s *Signer) store(m made, files map[string][]byte) error {
-	raw, err := json.Marshal(m)
-	if err != nil {
+	if err := s.storeMade(m); err != nil {
 		return err
 	}
-	if err := s.folder.write(signerFile, raw, 0o600); err != nil {
-		return err
-	}
-	s.made = m
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		_, isRoot := rootVersion(name)
 		if name == timestampFile || isRoot || bytes.Equal(s.set.files[name], files[name]) {

@@ -365,7 +365,7 @@ func TestClaims(t *testing.T) {
 		"longer":           {change(func(c *gossip.Claim) { c.Expires++ }), start, gossip.ErrBadSignature},
 		"far too long":     {change(func(c *gossip.Claim) { c.Expires = 1 << 60 }), start, gossip.ErrMalformed},
 		"another name":     {change(func(c *gossip.Claim) { c.Name = "x" }), start, gossip.ErrBadSignature},
-		"stranger":         {change(func(c *gossip.Claim) { c.KeyID = other.keys.keys[roleRelease].id }), start, gossip.ErrBadSignature},
+		"stranger":         {change(func(c *gossip.Claim) { c.KeyID = other.keys.first(roleRelease).id }), start, gossip.ErrBadSignature},
 		"other collection": {other.signer.Claim("12D3KooWpeer", start), start, gossip.ErrMalformed},
 	} {
 		if err := r.VerifyClaim(tc.now, tc.c); !errors.Is(err, tc.want) {

@@ -144,6 +144,8 @@ type PublishRequest struct {
 	AllowEmpty   bool          `json:"allow_empty,omitempty"`
 	Exclude      []string      `json:"exclude,omitempty"`
 	TimestampFor time.Duration `json:"timestamp_for,omitempty"` // how long a signed timestamp is valid; 0: what was chosen before
+	Prepare      bool          `json:"prepare,omitempty"`       // do not sign: give the signing request for the holders of keys
+	Signed       []byte        `json:"signed,omitempty"`        // a signing request with signatures
 }
 
 // PublishProgress is where a publish stands.
@@ -168,6 +170,7 @@ type PublishResult struct {
 	Skipped    []string   `json:"skipped,omitempty"`
 	Addrs      []string   `json:"addrs"`
 	Seconds    float64    `json:"seconds"`
+	Request    []byte     `json:"request,omitempty"` // of Prepare: what the holders of keys are to sign
 }
 
 // SocketPath is where the socket of the node with this home is. Socket paths have a limit of about 100 bytes; for a

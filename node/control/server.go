@@ -16,7 +16,7 @@ import (
 
 const (
 	// maxRequest bounds the body of a request in bytes.
-	maxRequest = 1 << 20
+	maxRequest = 2 << 20 // a signing request, as base64
 	// progressEvery is the least time between two progress records.
 	progressEvery = 100 * time.Millisecond
 	// stopTimeout is how long running requests get when the node stops.

@@ -228,7 +228,7 @@ func (m *master) cutOff(n int) {
 		return nil
 	}
 	m.now = m.now.Add(time.Minute)
-	m.pub.Publish(context.Background(), m.now, Options{ScanOptions{AllowEmpty: true}}, nil)
+	m.pub.Publish(context.Background(), m.now, Options{ScanOptions: ScanOptions{AllowEmpty: true}}, nil)
 	m.close()
 	m.open()
 }

@@ -82,7 +82,7 @@ func (m *master) close() {
 func (m *master) publish() Result {
 	m.t.Helper()
 	m.now = m.now.Add(time.Minute)
-	res, err := m.pub.Publish(context.Background(), m.now, Options{ScanOptions{AllowEmpty: true}}, nil)
+	res, err := m.pub.Publish(context.Background(), m.now, Options{ScanOptions: ScanOptions{AllowEmpty: true}}, nil)
 	if err != nil {
 		m.t.Fatalf("publish: %v", err)
 	}

@@ -27,7 +27,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	began := time.Now()
-	r := &run{Publisher: p, now: now, progress: newReporter(progress)}
+	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}
 	res, err := r.publish(ctx, o)
 	if err != nil {
 		return Result{}, diskFull(err)
@@ -55,6 +55,7 @@ type run struct {
 	changes  *Changes
 	placer   *placer
 	edits    content.Edits
+	prepare  bool // ask for signatures instead of signing
 }
 
 // publish is journey 1 up to the signature.
@@ -79,8 +80,8 @@ func (r *run) publish(ctx context.Context, o Options) (Result, error) {
 	if r.changes, err = Scan(ctx, r.now, root, r.before(r.last), spill, o.ScanOptions); err != nil {
 		return Result{}, err
 	}
-	if r.last.manifest != nil && r.changes.Upserts+len(r.changes.Deletes) == 0 {
-		return r.unchanged(), nil
+	if r.last.manifest != nil && r.changes.Upserts+len(r.changes.Deletes) == 0 && !o.Again {
+		return r.unchanged()
 	}
 	if err := r.crash("scanned"); err != nil {
 		return Result{}, err
@@ -90,23 +91,29 @@ func (r *run) publish(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if r.last.manifest != nil && r.edits.Empty() {
+	if r.last.manifest != nil && r.edits.Empty() && !o.Again {
 		r.settle(ctx, nil, r.last.manifest.Release)
 		r.keepSnapshot(tree)
-		return r.unchanged(), nil
+		return r.unchanged()
 	}
 	r.progress.stage("tree", r.changes.Upserts)
 	res, err := r.release(ctx, tree)
-	if err != nil {
-		return Result{}, err
+	if err != nil || res.Request != nil {
+		return res, err
 	}
 	r.keepSnapshot(tree)
 	return res, nil
 }
 
-func (r *run) unchanged() Result {
+func (r *run) unchanged() (res Result, err error) {
 	m := r.last.manifest
-	return Result{Unchanged: true, Release: m.Release, Manifest: r.last.digest, Totals: m.Totals, Skipped: r.changes.Skipped}
+	res = Result{Unchanged: true, Release: m.Release, Manifest: r.last.digest, Totals: m.Totals, Skipped: r.changes.Skipped}
+	if r.prepare {
+		if res.Request, err = r.cfg.Signer.PrepareRenewal(r.now); err == nil && res.Request == nil {
+			err = fmt.Errorf("%w, and release %d has all that is in %s", errNothingToSign, m.Release, r.cfg.Root)
+		}
+	}
+	return res, err
 }
 
 // buildTree hashes what is new or changed and makes the file tree, with new chunks placed and referred to.
@@ -238,8 +245,8 @@ func (r *run) release(ctx context.Context, tree content.Digest) (Result, error) 
 	if m.Directory, err = content.BuildDirectory(infos, r.cfg.Pack.Put); err != nil {
 		return Result{}, err
 	}
-	if err := r.sign(ctx, m, &res); err != nil {
-		return Result{}, err
+	if err := r.sign(ctx, m, &res); err != nil || res.Request != nil {
+		return res, err
 	}
 	r.settle(ctx, dead, res.Release)
 	return res, nil
@@ -254,6 +261,7 @@ func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error 
 	if err := r.crash("referred"); err != nil {
 		return err
 	}
+	m.Release = max(m.Release, r.cfg.Signer.Next())
 	for last := m.Release + maxTakenNumbers; ; m.Release++ {
 		block := m.Encode()
 		d, err := r.cfg.Pack.Put(block)
@@ -266,8 +274,14 @@ func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error 
 		if err != nil {
 			return err
 		}
-		res.Bundle, err = r.cfg.Signer.Sign(r.now, trust.Release{Name: m.Name, Number: m.Release, Manifest: d, Size: int64(len(block)),
-			Bytes: m.Totals.Bytes, Files: m.Totals.Files})
+		rel := trust.Release{Name: m.Name, Number: m.Release, Manifest: d, Size: int64(len(block)), Bytes: m.Totals.Bytes, Files: m.Totals.Files}
+		if r.prepare {
+			if res.Request, err = r.cfg.Signer.Prepare(r.now, rel); err == nil && res.Request == nil {
+				err = errNothingToSign
+			}
+		} else {
+			res.Bundle, err = r.cfg.Signer.Sign(r.now, rel)
+		}
 		if (errors.Is(err, gossip.ErrFork) || errors.Is(err, gossip.ErrOld)) && m.Release < last {
 			continue // a publish that was cut off while signing has taken the number; nobody has seen its release
 		}

@@ -220,7 +220,7 @@ func TestPublishRefusals(t *testing.T) {
 	if _, err := m.pub.Publish(ctx, m.now, Options{}, nil); !errors.As(err, &refused) {
 		t.Errorf("bad name: got %v", err)
 	}
-	res, err := m.pub.Publish(ctx, m.now, Options{ScanOptions{SkipBad: true}}, nil)
+	res, err := m.pub.Publish(ctx, m.now, Options{ScanOptions: ScanOptions{SkipBad: true}}, nil)
 	if err != nil || len(res.Skipped) != 1 || res.Totals.Files != 1 {
 		t.Errorf("with SkipBad: got %+v, %v", res, err)
 	}
@@ -270,7 +270,7 @@ func TestRandomHistory(t *testing.T) {
 						return nil
 					}
 					m.now = m.now.Add(time.Minute)
-					m.pub.Publish(context.Background(), m.now, Options{ScanOptions{AllowEmpty: true}}, nil)
+					m.pub.Publish(context.Background(), m.now, Options{ScanOptions: ScanOptions{AllowEmpty: true}}, nil)
 					m.close()
 					m.open()
 					randomEdits(m, rng)

@@ -87,6 +87,10 @@ func (p *Publisher) path(name string) string { return filepath.Join(p.cfg.State,
 // Options are the choices for one Publish.
 type Options struct {
 	ScanOptions
+	// Prepare makes everything but the signatures that need keys from elsewhere: Result.Request asks for them.
+	Prepare bool
+	// Again makes a release even if nothing has changed.
+	Again bool
 }
 
 // Progress tells how far a Publish is. Files and bytes are of those that are new or changed.
@@ -111,6 +115,8 @@ type Result struct {
 	DeltaBytes int64 // of the release's delta; 0 for the first and for one that is too large for a delta
 	Skipped    []Bad // left out, with ScanOptions.SkipBad
 	Took       time.Duration
+
+	Request *trust.Request // of Options.Prepare; the release is not there before it is signed
 }
 
 // AheadError says that releases of the collection exist that this publisher does not know.
