@@ -17,6 +17,7 @@ import (
 	"swarmnode/gossip/trust"
 	"swarmnode/node/fetch"
 	"swarmnode/node/mirror"
+	"swarmnode/node/p2p"
 	"swarmnode/node/policy"
 	"swarmnode/node/publish"
 )
@@ -175,6 +176,7 @@ func (n *Node) openFollower(c *collection) error {
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
 		Banned: func(p gossip.PeerID) {
+			n.host.Ban(p, p2p.WrongBytes, banTime)
 			select {
 			case f.banned <- p:
 			default: // as many are being dealt with; the fetcher does not ask it anyway

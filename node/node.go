@@ -113,13 +113,14 @@ func (n *Node) open(ctx context.Context) error {
 	n.stopNet = stop
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: filepath.Join(n.cfg.Home, "node.key"), Listen: n.cfg.Listen, Public: n.cfg.Public, NATPortMap: n.cfg.NATPortMap, MDNS: n.cfg.MDNS,
-		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile),
+		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile), BansFile: filepath.Join(n.cfg.Home, bansFile),
 		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net),
 	}, p2p.Handlers{Chunk: n.chunk, Unsent: n.unsent, Block: n.block, Holdings: n.holdings})
 	if err != nil {
 		return err
 	}
 	n.net.Serve(n.file, n.claims)
+	n.net.OnReject(func(p gossip.PeerID) { n.host.Offended(p, p2p.BadMessage) })
 	for _, r := range records {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

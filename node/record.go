@@ -19,6 +19,7 @@ const (
 	keysDir        = "keys"            // one directory per published collection, named by its name
 	recordFile     = "collection.json" // in a collection's directory
 	peersFile      = "peers.json"
+	bansFile       = "bans.json"
 	claimsDir      = "claims.tmp" // trust state of collections whose claims are being checked
 	recordVersion  = 1
 	// maxRecordBootstrap is how many addresses a collection's record keeps; the newest stay.

@@ -29,6 +29,9 @@ func (n *Node) Status() control.Status {
 		}
 		s.Peers = append(s.Peers, peer)
 	}
+	for _, o := range n.host.Offenders() {
+		s.Offenders = append(s.Offenders, control.Offender{Peer: string(o.Peer), Addr: o.Addr, What: o.What, Count: o.Count, Last: o.Last, BannedUntil: o.Until})
+	}
 	for _, b := range n.host.Bootstrap() {
 		e := control.Bootstrap{Addr: b.Addr, Connected: b.Connected}
 		if b.Err != nil {

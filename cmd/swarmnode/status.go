@@ -77,6 +77,7 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 			fmt.Fprintln(out)
 		}
 	}
+	writeOffenders(out, s.Offenders, now)
 	fmt.Fprintf(out, "  peers     %d\n", len(s.Peers))
 	for i, p := range s.Peers {
 		if i == shownPeers {
@@ -84,6 +85,21 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 			break
 		}
 		fmt.Fprintf(out, "    %s %s %s, round trip %s, %s received, %s sent\n", p.ID, p.Addr, p.Transport, p.RTT.Round(10*time.Microsecond), size(p.BytesIn), size(p.BytesOut))
+	}
+}
+
+// writeOffenders names peers that did what no honest node does.
+func writeOffenders(out io.Writer, list []control.Offender, now time.Time) {
+	for i, o := range list {
+		if i == shownPeers {
+			fmt.Fprintf(out, "  and %d more suspects; --json lists all\n", len(list)-i)
+			break
+		}
+		state := "suspect"
+		if o.BannedUntil.After(now) {
+			state = "banned until " + o.BannedUntil.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(out, "  %s: %s %s %s (%d times, last %s ago)\n", state, o.Peer, o.Addr, o.What, o.Count, max(now.Sub(o.Last), 0).Round(time.Second))
 	}
 }
 

@@ -66,6 +66,7 @@ type Net struct {
 	filter  *subscriptions
 	again   []time.Duration // when an announcement is sent again, after it was sent first
 	stats   counters
+	reject  atomic.Pointer[func(gossip.PeerID)] // see OnReject
 	closing sync.Once
 
 	mu     sync.Mutex // guards topics and closed
@@ -144,6 +145,9 @@ func (n *Net) Stats() Stats {
 		Pulls: n.pull.answered.Load(), PullsRefused: n.pull.refused.Load(),
 	}
 }
+
+// OnReject has fn called, by several goroutines at once, for every peer that sent a message which no honest node forwards.
+func (n *Net) OnReject(fn func(from gossip.PeerID)) { n.reject.Store(&fn) }
 
 // Close closes all topics, ends the pull protocol and pubsub, and waits for what this package started.
 func (n *Net) Close() {
@@ -350,6 +354,9 @@ func (t *Topic) validate(ctx context.Context, from peer.ID, m *pubsub.Message) p
 	case gossip.Reject:
 		c.rejected.Add(1)
 		t.net.log.Debug("message rejected", "collection", t.id, "peer", from)
+		if fn := t.net.reject.Load(); fn != nil {
+			(*fn)(gossip.PeerID(from.String()))
+		}
 		return pubsub.ValidationReject
 	}
 	c.ignored.Add(1)

@@ -33,8 +33,19 @@ type Status struct {
 	Collections []Collection `json:"collections"`
 	Peers       []Peer       `json:"peers"`
 	Bootstrap   []Bootstrap  `json:"bootstrap,omitempty"`
-	BytesIn     int64        `json:"bytes_in"`  // content and metadata received since the start
-	BytesOut    int64        `json:"bytes_out"` // and sent
+	Offenders   []Offender   `json:"offenders,omitempty"` // the latest first
+	BytesIn     int64        `json:"bytes_in"`            // content and metadata received since the start
+	BytesOut    int64        `json:"bytes_out"`           // and sent
+}
+
+// Offender is a peer that did what no honest node does. The list is bounded.
+type Offender struct {
+	Peer        string    `json:"peer"`
+	Addr        string    `json:"addr,omitempty"` // where it was connected, if that is known
+	What        string    `json:"what"`           // it did last
+	Count       int       `json:"count"`
+	Last        time.Time `json:"last"`
+	BannedUntil time.Time `json:"banned_until,omitzero"`
 }
 
 // Collection is how a node stands with one collection.

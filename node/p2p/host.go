@@ -88,9 +88,12 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(),
+	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
 		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), note: plan.note, stopped: make(chan struct{})}
-	if h.host, err = newLibp2p(cfg, key, h.relays); err != nil {
+	if err := h.peers.bad.load(time.Now()); err != nil {
+		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
+	}
+	if h.host, err = newLibp2p(cfg, key, h.relays, h.peers.bad); err != nil {
 		return nil, fmt.Errorf("start the p2p host: %w", err)
 	}
 	h.ready.Store(true)
@@ -146,7 +149,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 
 var setObservers sync.Once // the library keeps the number in a package variable
 
-func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource) (host.Host, error) {
+func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource, gater *offenders) (host.Host, error) {
 	setObservers.Do(func() { observedaddrs.ActivationThresh = observers })
 	rm, err := newResourceManager()
 	if err != nil {
@@ -163,7 +166,7 @@ func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource) (hos
 		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New), libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux)),
-		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm),
+		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),
 		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),

@@ -125,12 +125,16 @@ func TestHostileRequests(t *testing.T) {
 		Chunk: func(_ context.Context, _ content.ID, _ content.Ref, buf []byte) ([]byte, error) {
 			return buf[:content.MaxChunkSize], nil
 		}})
-	bad := hostile(t, "", nil)
-	if err := bad.Connect(t.Context(), *host.InfoFromHost(h.host)); err != nil {
-		t.Fatal(err)
+	enemy := func() host.Host { // a new one for each: who does so more often is banned
+		bad := hostile(t, "", nil)
+		if err := bad.Connect(t.Context(), *host.InfoFromHost(h.host)); err != nil {
+			t.Fatal(err)
+		}
+		return bad
 	}
 	good := frame(chunkRequest{Collection: testID[:], Segment: 1, Count: 16})
 	for _, proto := range []protocol.ID{chunksProtocol, blocksProtocol, outlineProtocol, holdingsProtocol} {
+		bad := enemy()
 		for name, request := range map[string][]byte{
 			"huge":      binary.BigEndian.AppendUint32(nil, 1<<31),
 			"empty":     make([]byte, 4),
@@ -152,6 +156,7 @@ func TestHostileRequests(t *testing.T) {
 		}
 	}
 	// An asker that does not read is dropped, and what it held is free again.
+	bad := enemy()
 	for range maxPeerStreams {
 		s, err := bad.NewStream(t.Context(), h.host.ID(), chunksProtocol)
 		if err != nil {

@@ -56,6 +56,7 @@ type Config struct {
 	MDNS        bool     // find nodes on the LAN
 	Bootstrap   []string // multiaddrs ending in /p2p/ID, dialed for ever while not connected
 	PeersFile   string   // where good peers are remembered; "" is not at all
+	BansFile    string   // where bans are remembered; "" is not at all
 	UserAgent   string   // default "swarmnode"
 	MemoryBytes int64    // memory for answers being sent, and again for those being received; default 64 MiB
 	Timeouts    Timeouts

@@ -50,6 +50,7 @@ type traffic struct {
 // peers keeps the counters of peers and tells the callbacks who comes and goes.
 type peers struct {
 	in, out atomic.Int64 // of peers that were forgotten
+	bad     *offenders
 
 	mu        sync.Mutex // guards what follows
 	counters  map[peer.ID]*traffic
@@ -63,8 +64,8 @@ type peerEvent struct {
 	connected bool
 }
 
-func newPeers() *peers {
-	return &peers{counters: map[peer.ID]*traffic{}, wake: make(chan struct{}, 1)}
+func newPeers(bad *offenders) *peers {
+	return &peers{bad: bad, counters: map[peer.ID]*traffic{}, wake: make(chan struct{}, 1)}
 }
 
 func (p *peers) traffic(id peer.ID) *traffic {

@@ -30,6 +30,7 @@ type stream struct {
 	end                 time.Time     // of the whole exchange; zero is never
 	readSet, writeSet   time.Time     // when the deadlines were set last
 	traffic             *traffic
+	got                 int64         // bytes read, by who reads
 	sent                atomic.Uint64 // bytes written
 	arrived             atomic.Bool   // and all of them have arrived
 	over                func()        // lets the asker open another stream instead; of streams that we serve
@@ -54,6 +55,7 @@ func (s *stream) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.Stream.Read(b)
+	s.got += int64(n)
 	s.traffic.in.Add(int64(n))
 	return n, err
 }
@@ -101,6 +103,9 @@ func (h *Host) open(ctx context.Context, to gossip.PeerID, proto protocol.ID, re
 		readIdle: h.cfg.Timeouts.Progress, writeIdle: h.cfg.Timeouts.Open}
 	done := func(err error) {
 		stop()
+		if errors.Is(err, ErrBadAnswer) {
+			h.Offended(to, BadAnswer)
+		}
 		if err != nil {
 			raw.ResetWithError(resetCode(err))
 		} else {
@@ -137,7 +142,8 @@ func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve f
 		t := h.cfg.Timeouts
 		s := &stream{Stream: raw, traffic: h.peers.traffic(from), readIdle: t.Open, writeIdle: t.Progress}
 		if !h.limits.enter(proto, from, limit) {
-			readFrame(s, maxRequest) // an asker that is cut off while it writes would not read the answer
+			_, err := readFrame(s, maxRequest) // an asker that is cut off while it writes would not read the answer
+			h.judge(s, err)
 			if err := s.answer(statusBusy, retryMillis); err != nil {
 				raw.Reset()
 			}
@@ -154,11 +160,23 @@ func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve f
 		if err := serve(ctx, s); err != nil {
 			raw.ResetWithError(resetCode(err))
 			h.cfg.Log.Debug("stream ended", "protocol", proto, "peer", from, "error", err)
+			h.judge(s, err)
 			return
 		}
 		stop()
 		raw.Close()
 	})
+}
+
+// judge names an asker that sent what cannot be read, or nothing at all.
+func (h *Host) judge(s *stream, err error) {
+	from := gossip.PeerID(s.Conn().RemotePeer().String())
+	switch {
+	case errors.Is(err, content.ErrFormat):
+		h.Offended(from, BadRequest)
+	case s.got == 0 && isTimeout(err):
+		h.Offended(from, Silence)
+	}
 }
 
 // answer writes a part without data.
