@@ -2,6 +2,29 @@
 // remembered peers, DHT, LAN), and the three protocols that move content between nodes - runs of chunks, metadata
 // blocks and holdings. What is fetched from whom, and what is believed, are questions for others: this package
 // checks frames, lengths, deadlines and limits, and for blocks the hash.
+//
+// # Limits
+//
+// What a stranger can make a node hold or do, and what happens beyond:
+//
+//	connections, in all          600 inbound, 800 (maxPeers)            refused; over 400 the least useful are closed
+//	connections, one address     128, 10 new ones a second              refused; loopback is exempt
+//	streams, one peer, protocol  8 (maxPeerStreams)                     told "busy"; over 64 reset
+//	streams, in all, protocol    2048                                   told "busy"
+//	request                      9280 bytes (maxRequest)                reset, an offence
+//	request not sent             15 s (Timeouts.Open)                   reset, an offence if not a byte came
+//	answer without progress      20 s; 30 min in all                    ended, asked of another
+//	answer of chunks             16 MiB (MaxRunBytes)                   cut, the rest is asked for again
+//	answer of blocks             256 blocks, 16 MiB                     cut, the rest is asked for again
+//	buffers of chunk answers     64 MiB each way (MemoryBytes)          told "busy"; own requests wait
+//	pulls of small files         4 of a peer, 32 in all, 1 MiB each     told "busy"
+//	gossip message               96 KiB; 256 topics a peer              dropped; a false one is an offence
+//	member records               10,000 a collection, 8 addresses each  the oldest is forgotten
+//	holders from one search      50 (maxProviders), 8 dialed at a time  the others are not looked at
+//	offences                     see offences                           ban: 10 min, 24 h for wrong bytes
+//	offenders                    256 (maxOffenders), 30 log lines/min   the oldest suspect, then the oldest ban, is forgotten
+//
+// A banned peer can come back with a new identity: bans name who lies, the limits above bound what it costs.
 package p2p
 
 import (
