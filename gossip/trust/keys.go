@@ -152,7 +152,7 @@ func (k *Keys) settle(role string) error {
 	if r, ok := k.root.Signed.Roles[role]; ok && slices.Contains(r.KeyIDs, next.id) {
 		return k.folder.rename(name, keyFile(role))
 	}
-	return os.Remove(k.folder.dir + string(os.PathSeparator) + name)
+	return k.folder.remove(name)
 }
 
 // ID is the collection's ID.
