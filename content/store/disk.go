@@ -32,7 +32,6 @@ type Disk struct {
 	// syncing serialises Sync, Remove and Punch and owns the journal. It is taken before segment.use and mu.
 	syncing sync.Mutex
 	journal *journal
-	doubted bool // a sync of the directory failed: no new name in it counts, see loseNew
 
 	mu sync.RWMutex // guards the state and the fields of every segment
 	diskState
@@ -46,6 +45,7 @@ type diskState struct {
 	unnamed  []content.Digest          // tables whose files were made since the directory was last synced
 	used     int64                     // bytes in all Have sets
 	unsynced int64                     // bytes put since the last Sync began
+	doubted  map[content.Digest]bool   // tables whose files have names that can never count, see loseNew
 	bad      int64
 	syncs    int64
 	closed   bool
@@ -94,6 +94,7 @@ func OpenDisk(dir string, cfg Config) (*Disk, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	d := &Disk{cfg: cfg, dir: dir, root: root, crowded: make(chan struct{}, 1)}
+	d.doubted = map[content.Digest]bool{}
 	d.segments, d.numbers, d.dirty = map[uint32]*segment{}, map[content.Digest]uint32{}, map[*segment]struct{}{}
 	d.files = newFiles(MaxOpenFiles, d.openFile)
 	d.tables = newTables(maxCachedChunks, cfg.Tables)
@@ -207,6 +208,9 @@ func (d *Disk) apply(r record) {
 // openFile opens a segment's file and, if create is set and there is none, makes it.
 func (d *Disk) openFile(table content.Digest, create bool) (*os.File, error) {
 	name := table.BlockCID().String()
+	if err := d.undoubt(table, name); err != nil {
+		return nil, err
+	}
 	f, err := d.cfg.FS.OpenIn(d.root, name, os.O_RDWR, 0)
 	if !create || !errors.Is(err, fs.ErrNotExist) {
 		return f, err

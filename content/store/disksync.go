@@ -37,9 +37,6 @@ func (d *Disk) Sync(ctx context.Context) error {
 }
 
 func (d *Disk) sync(ctx context.Context) error {
-	if d.doubted {
-		d.loseNew()
-	}
 	batch := d.take()
 	if len(batch) == 0 && !d.journal.broken {
 		return nil
@@ -162,21 +159,14 @@ func (d *Disk) syncNames() error {
 	}
 	err := syncDir(d.cfg.FS, d.root.Name())
 	if err != nil {
-		d.mu.Lock()
-		d.unnamed = append(names, d.unnamed...)
-		d.mu.Unlock()
-		d.loseNew()
+		d.loseNew(names)
 	}
 	return err
 }
 
 // loseNew drops the chunks in files whose names could not be made durable, and removes these files: another sync of the
-// same names would prove nothing. What cannot be removed stays in doubt.
-func (d *Disk) loseNew() {
-	d.mu.Lock()
-	names := d.unnamed
-	d.unnamed, d.doubted = nil, false
-	d.mu.Unlock()
+// same names would prove nothing. Those that cannot be removed now are before they are opened again.
+func (d *Disk) loseNew(names []content.Digest) {
 	for _, table := range names {
 		d.mu.RLock()
 		n, known := d.numbers[table]
@@ -188,21 +178,34 @@ func (d *Disk) loseNew() {
 		t, err := d.table(s)
 		s.use.Lock()
 		d.files.drop(table)
-		if rerr := d.cfg.FS.RemoveIn(d.root, table.BlockCID().String()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
 		d.mu.Lock()
-		if err != nil {
-			d.unnamed, d.doubted = append(d.unnamed, table), true
-		}
+		d.doubted[table] = true
 		for i := range members(s.have, s.chunks) {
-			if t != nil {
+			if err == nil {
 				d.drop(s, t, i)
 			}
 		}
+		if err != nil { // as in lose
+			s.have, s.verified, s.flushing, s.taken, s.put, s.pending = nil, nil, nil, 0, nil, 0
+		}
 		d.mu.Unlock()
 		s.use.Unlock()
+		_ = d.undoubt(table, table.BlockCID().String()) // else the next time it is opened
 	}
+}
+
+// undoubt removes a file whose name could not be made durable.
+func (d *Disk) undoubt(table content.Digest, name string) error {
+	d.mu.Lock() // for so long, that nobody makes a new file meanwhile
+	defer d.mu.Unlock()
+	if !d.doubted[table] {
+		return nil
+	}
+	if err := d.cfg.FS.RemoveIn(d.root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return full(err)
+	}
+	delete(d.doubted, table)
+	return nil
 }
 
 // acknowledge writes the journal's records for a batch, and the chunks count as durable.
