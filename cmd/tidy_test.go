@@ -37,6 +37,7 @@ var layers = func() map[string][]string {
 		"content":                 {},
 		"content/chunker":         {"content"},
 		"content/durable":         {},
+		"content/durable/faulty":  {"content/durable"},
 		"content/store":           {"content", "content/durable"},
 		"content/store/storetest": {"content", "content/store"},
 		"content/origin":          {"content"},

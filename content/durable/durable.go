@@ -10,40 +10,45 @@ import (
 
 // WriteFile replaces path by data: temporary file, sync, rename, sync of the directory.
 func WriteFile(path string, data []byte, mode os.FileMode) error {
-	if err := write(path, data, mode); err != nil {
+	return WriteFileOn(OS{}, path, data, mode)
+}
+
+// WriteFileOn is WriteFile on any FS.
+func WriteFileOn(fsys FS, path string, data []byte, mode os.FileMode) error {
+	if err := write(fsys, path, data, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-func write(path string, data []byte, mode os.FileMode) (err error) {
+func write(fsys FS, path string, data []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	f, err := fsys.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(f.Name())
+			fsys.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(data)
+	_, err = fsys.Write(f, data)
 	if err == nil {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = fsys.Sync(f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = fsys.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return err
 	}
-	return SyncDir(dir)
+	return fsys.SyncDir(dir)
 }
 
 // SyncDir makes the names in a directory durable.

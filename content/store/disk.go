@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // Disk is the store of a mirror: one sparse file per segment, named by the CID of its table, in which each chunk lies
@@ -23,13 +23,11 @@ import (
 // hashed again. A chunk that fails is quarantined: no longer in Have, never served, to be fetched and put again.
 type Disk struct {
 	cfg     Config
-	do      calls
 	dir     string
 	root    *os.Root // the directory of the segment files
 	files   *files[content.Digest]
 	tables  *tables
 	crowded chan struct{} // tells Run that SyncBytes are unsynced
-	unnamed atomic.Bool   // a file was created since the directory was last synced
 
 	// syncing serialises Sync, Remove and Punch and owns the journal. It is taken before segment.use and mu.
 	syncing sync.Mutex
@@ -44,8 +42,10 @@ type diskState struct {
 	segments map[uint32]*segment
 	numbers  map[content.Digest]uint32 // table -> segment number
 	dirty    map[*segment]struct{}     // segments for which Sync has something to do
+	unnamed  []content.Digest          // tables whose files were made since the directory was last synced
 	used     int64                     // bytes in all Have sets
 	unsynced int64                     // bytes put since the last Sync began
+	doubted  map[content.Digest]bool   // tables whose files have names that can never count, see loseNew
 	bad      int64
 	syncs    int64
 	closed   bool
@@ -86,14 +86,15 @@ func OpenDisk(dir string, cfg Config) (*Disk, error) {
 		return nil, err
 	}
 	names := filepath.Join(dir, "segments")
-	if err := os.MkdirAll(names, 0o755); err != nil {
+	if err := durable.MkdirAll(cfg.FS, names, 0o755); err != nil {
 		return nil, fmt.Errorf("open store: %w", full(err))
 	}
 	root, err := os.OpenRoot(names)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	d := &Disk{cfg: cfg, do: realCalls(), dir: dir, root: root, crowded: make(chan struct{}, 1)}
+	d := &Disk{cfg: cfg, dir: dir, root: root, crowded: make(chan struct{}, 1)}
+	d.doubted = map[content.Digest]bool{}
 	d.segments, d.numbers, d.dirty = map[uint32]*segment{}, map[content.Digest]uint32{}, map[*segment]struct{}{}
 	d.files = newFiles(MaxOpenFiles, d.openFile)
 	d.tables = newTables(maxCachedChunks, cfg.Tables)
@@ -105,7 +106,7 @@ func OpenDisk(dir string, cfg Config) (*Disk, error) {
 
 // load reads the journal and brings it and the directory of segment files into agreement.
 func (d *Disk) load() error {
-	journal, whole, err := openJournal(filepath.Join(d.dir, "journal"), d.do, d.apply)
+	journal, whole, err := openJournal(filepath.Join(d.dir, "journal"), d.cfg.FS, d.apply)
 	if err != nil {
 		return err
 	}
@@ -133,17 +134,22 @@ func (d *Disk) load() error {
 			d.recount(s)
 		}
 		d.used += s.bytes
-		delete(there, name)
+		if len(s.have) > 0 || !whole {
+			delete(there, name) // else nothing in it counts, perhaps because its name could not be synced
+		}
 	}
 	if !whole && len(listed) > 0 {
 		// The files may be good although the journal is not: Add looks into them.
 		d.cfg.Log.Warn("the journal of the store is damaged; segments that it lost are read again", "store", d.dir)
 	} else {
 		for name := range there {
-			if err := d.root.Remove(name); err != nil {
-				d.cfg.Log.Warn("a file that belongs to no segment stays", "store", d.dir, "file", name, "error", err)
+			if err := d.cfg.FS.RemoveIn(d.root, name); err != nil {
+				d.cfg.Log.Warn("a file that holds nothing stays", "store", d.dir, "file", name, "error", err)
 			}
 		}
+	}
+	if err := syncDir(d.cfg.FS, d.root.Name()); err != nil {
+		return err // a killed process may have made files and not come to this
 	}
 	if !whole {
 		return d.rewriteJournal()
@@ -202,14 +208,19 @@ func (d *Disk) apply(r record) {
 // openFile opens a segment's file and, if create is set and there is none, makes it.
 func (d *Disk) openFile(table content.Digest, create bool) (*os.File, error) {
 	name := table.BlockCID().String()
-	f, err := d.root.OpenFile(name, os.O_RDWR, 0)
+	if err := d.undoubt(table, name); err != nil {
+		return nil, err
+	}
+	f, err := d.cfg.FS.OpenIn(d.root, name, os.O_RDWR, 0)
 	if !create || !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	if f, err = d.cfg.FS.OpenIn(d.root, name, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, full(err)
 	}
-	d.unnamed.Store(true)
+	d.mu.Lock()
+	d.unnamed = append(d.unnamed, table)
+	d.mu.Unlock()
 	return f, nil
 }
 
@@ -306,7 +317,7 @@ func (d *Disk) Put(ref content.Ref, data []byte) error {
 	}
 	f, err := d.files.get(s.table, true)
 	if err == nil {
-		_, err = d.do.writeAt(f.File, data, int64(t.Offset(ref.Index)))
+		_, err = d.cfg.FS.WriteAt(f.File, data, int64(t.Offset(ref.Index)))
 		d.files.put(f)
 	}
 	if err != nil {

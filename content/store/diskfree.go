@@ -18,6 +18,11 @@ func (d *Disk) Remove(number uint32) error {
 		return nil
 	}
 	if err := d.journalNow(appendRecord(nil, record{kind: recordRemoved, number: number})); err != nil {
+		d.mu.Lock() // the record may be on the disk all the same: what is here has to be acknowledged anew
+		s.put, s.synced = s.have.Clone(), nil
+		s.pending, s.added = s.bytes, true
+		d.dirty[s] = struct{}{}
+		d.mu.Unlock()
 		return fmt.Errorf("remove segment %d: %w", number, err)
 	}
 	s.use.Lock() // nobody reads or writes; a Put that waits for this sees removed
@@ -31,8 +36,8 @@ func (d *Disk) Remove(number uint32) error {
 	d.unsynced = max(0, d.unsynced-s.pending)
 	d.mu.Unlock()
 	d.files.drop(s.table)
-	if err := d.root.Remove(s.table.BlockCID().String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove segment %d: %w", number, err)
+	if err := d.cfg.FS.RemoveIn(d.root, s.table.BlockCID().String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove segment %d: %w", number, full(err))
 	}
 	return nil
 }
@@ -119,8 +124,8 @@ func (d *Disk) punchHoles(s *segment, t *content.Table, dead content.Bitmap) err
 		if to = to / blockSize * blockSize; from >= to {
 			continue
 		}
-		if err := punch(f.File, from, to-from); err != nil {
-			return fmt.Errorf("punch segment %d: %w", s.number, err)
+		if err := d.cfg.FS.Punch(f.File, from, to-from); err != nil {
+			return fmt.Errorf("punch segment %d: %w", s.number, full(err))
 		}
 	}
 	return nil

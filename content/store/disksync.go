@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,8 +22,8 @@ type syncItem struct {
 }
 
 // Sync makes everything durable that was added, put or quarantined before the call. After an error, what could be
-// made durable is, and the rest stays as it was; only chunks of a file whose own sync failed are dropped, for nobody
-// can know what became of them.
+// made durable is, and the rest stays as it was; only chunks of a file whose own sync failed, or that of its name, are
+// dropped, for nobody can know what became of them.
 func (d *Disk) Sync(ctx context.Context) error {
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
@@ -42,13 +42,7 @@ func (d *Disk) sync(ctx context.Context) error {
 		return nil
 	}
 	err := d.flush(ctx, batch)
-	if d.unnamed.Swap(false) {
-		if derr := syncDir(filepath.Join(d.dir, "segments")); derr != nil {
-			d.unnamed.Store(true)
-			d.putBack(batch)
-			return errors.Join(err, derr)
-		}
-	}
+	err = errors.Join(err, d.syncNames())
 	if jerr := d.acknowledge(batch); jerr != nil {
 		d.putBack(batch)
 		return errors.Join(err, jerr)
@@ -118,7 +112,7 @@ func (d *Disk) flush(ctx context.Context, batch []syncItem) error {
 			}
 			f, err := d.files.get(it.s.table, false)
 			if err == nil {
-				err = d.do.sync(f.File)
+				err = d.cfg.FS.SyncData(f.File)
 				d.files.put(f)
 			}
 			if err != nil {
@@ -131,13 +125,16 @@ func (d *Disk) flush(ctx context.Context, batch []syncItem) error {
 	return g.Wait()
 }
 
-// lose drops the chunks whose data could not be made durable.
+// lose drops the chunks whose data could not be made durable: all that were written before the sync failed, also those
+// that only the next one would have acknowledged, for it would not find out.
 func (d *Disk) lose(s *segment) {
 	t, err := d.table(s)
+	s.use.Lock() // what is being written is noted before, and lost too
+	defer s.use.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	lost := s.flushing
-	s.flushing, s.taken = nil, 0
+	lost := s.flushing.Clone()
+	lost.Or(s.put)
 	for i := range members(lost, s.chunks) {
 		if err == nil {
 			d.drop(s, t, i)
@@ -146,6 +143,69 @@ func (d *Disk) lose(s *segment) {
 		s.have.Clear(i) // without the table the bytes stay accounted for: too much rather than too little
 		s.verified.Clear(i)
 	}
+	if err != nil {
+		s.flushing, s.taken, s.put, s.pending = nil, 0, nil, 0
+	}
+}
+
+// syncNames makes the names of new files durable. If that fails, nothing of what is in them can be.
+func (d *Disk) syncNames() error {
+	d.mu.Lock()
+	names := d.unnamed
+	d.unnamed = nil
+	d.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	err := syncDir(d.cfg.FS, d.root.Name())
+	if err != nil {
+		d.loseNew(names)
+	}
+	return err
+}
+
+// loseNew drops the chunks in files whose names could not be made durable, and removes these files: another sync of the
+// same names would prove nothing. Those that cannot be removed now are before they are opened again.
+func (d *Disk) loseNew(names []content.Digest) {
+	for _, table := range names {
+		d.mu.RLock()
+		n, known := d.numbers[table]
+		s := d.segments[n]
+		d.mu.RUnlock()
+		if !known {
+			continue // removed since
+		}
+		t, err := d.table(s)
+		s.use.Lock()
+		d.files.drop(table)
+		d.mu.Lock()
+		d.doubted[table] = true
+		for i := range members(s.have, s.chunks) {
+			if err == nil {
+				d.drop(s, t, i)
+			}
+		}
+		if err != nil { // as in lose
+			s.have, s.verified, s.flushing, s.taken, s.put, s.pending = nil, nil, nil, 0, nil, 0
+		}
+		d.mu.Unlock()
+		s.use.Unlock()
+		_ = d.undoubt(table, table.BlockCID().String()) // else the next time it is opened
+	}
+}
+
+// undoubt removes a file whose name could not be made durable.
+func (d *Disk) undoubt(table content.Digest, name string) error {
+	d.mu.Lock() // for so long, that nobody makes a new file meanwhile
+	defer d.mu.Unlock()
+	if !d.doubted[table] {
+		return nil
+	}
+	if err := d.cfg.FS.RemoveIn(d.root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return full(err)
+	}
+	delete(d.doubted, table)
+	return nil
 }
 
 // acknowledge writes the journal's records for a batch, and the chunks count as durable.
@@ -205,7 +265,8 @@ func (d *Disk) rewriteJournal() error {
 		}
 		recs = appendRecord(recs, segmentRecord(s))
 		if len(s.synced.Trim()) > 0 {
-			recs = appendRecord(recs, record{kind: recordValid, number: s.number, bytes: uint64(max(0, s.bytes-s.pending)), set: s.synced})
+			recs = appendRecord(recs, record{kind: recordValid, number: s.number,
+				bytes: uint64(max(0, s.bytes-s.pending-s.taken)), set: s.synced})
 		}
 	}
 	d.mu.RUnlock()

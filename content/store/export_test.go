@@ -5,34 +5,36 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // FailWith makes the writes and syncs of data and journal ask these functions first.
 func (d *Disk) FailWith(write, sync func(name string) error) {
-	c := failing(write, sync)
-	d.do, d.journal.do = c, c
+	d.cfg.FS = failing{d.cfg.FS, write, sync}
+	d.journal.fs = d.cfg.FS
 }
 
 // FailWith makes the writes and syncs of the pack ask these functions first.
-func (p *Pack) FailWith(write, sync func(name string) error) { p.do = failing(write, sync) }
+func (p *Pack) FailWith(write, sync func(name string) error) { p.fs = failing{p.fs, write, sync} }
 
-func failing(write, sync func(name string) error) calls {
-	real := realCalls()
-	return calls{
-		writeAt: func(f *os.File, b []byte, off int64) (int, error) {
-			if err := write(f.Name()); err != nil {
-				n, _ := real.writeAt(f, b[:len(b)/2], off) // a full disk takes a part
-				return n, err
-			}
-			return real.writeAt(f, b, off)
-		},
-		sync: func(f *os.File) error {
-			if err := sync(f.Name()); err != nil {
-				return err
-			}
-			return real.sync(f)
-		},
+type failing struct {
+	durable.FS
+	write, sync func(name string) error
+}
+
+func (c failing) WriteAt(f *os.File, b []byte, off int64) (int, error) {
+	if err := c.write(f.Name()); err != nil {
+		n, _ := c.FS.WriteAt(f, b[:len(b)/2], off) // a full disk takes a part
+		return n, err
 	}
+	return c.FS.WriteAt(f, b, off)
+}
+
+func (c failing) SyncData(f *os.File) error {
+	if err := c.sync(f.Name()); err != nil {
+		return err
+	}
+	return c.FS.SyncData(f)
 }
 
 // FailWith makes every write of the index ask fault first. No space is kept in reserve.
@@ -92,3 +94,17 @@ func (d *Disk) SumUsed() (n int64) {
 }
 
 var _ content.BlockSource = (*Pack)(nil)
+
+// RewriteJournal replaces the journal as a bloated one is replaced.
+func (d *Disk) RewriteJournal() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	return d.rewriteJournal()
+}
+
+// Closed reports whether Close was called.
+func (d *Disk) Closed() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.closed
+}

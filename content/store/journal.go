@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // The journal of a Disk says which chunks of which segments are valid. After a header come records, each with a mark,
@@ -136,7 +137,7 @@ func replay(data []byte, each func(record)) (end, skipped int) {
 // journal is the open journal file. Its user serialises the calls.
 type journal struct {
 	path   string
-	do     calls
+	fs     durable.FS
 	f      *os.File
 	end    int64
 	clean  int64 // size after the last rewrite
@@ -145,8 +146,8 @@ type journal struct {
 
 // openJournal reads the journal at path, cuts a torn end off and makes an empty one if there is none.
 // whole is false if there was none or a part of it was unreadable.
-func openJournal(path string, do calls, each func(record)) (j *journal, whole bool, err error) {
-	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func openJournal(path string, fsys durable.FS, each func(record)) (j *journal, whole bool, err error) {
+	if err := fsys.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
 	data, err := os.ReadFile(path)
@@ -158,34 +159,35 @@ func openJournal(path string, do calls, each func(record)) (j *journal, whole bo
 		return nil, false, fmt.Errorf("open journal %s: its format is that of another version: use the swarmnode that wrote it", path)
 	}
 	end, skipped := replay(data, each)
-	j = &journal{path: path, do: do, end: int64(end), clean: int64(end)}
+	j = &journal{path: path, fs: fsys, end: int64(end), clean: int64(end)}
 	whole = skipped == 0 && bytes.HasPrefix(data, []byte(journalHeader))
 	if !whole {
 		j.broken = true
 		return j, false, nil
 	}
-	if j.f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+	if j.f, err = fsys.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return nil, false, err
 	}
-	err = j.f.Truncate(j.end)
+	err = fsys.Truncate(j.f, j.end)
 	if err == nil {
-		err = do.sync(j.f) // a killed process may have written the last records and not come to this
+		err = fsys.SyncData(j.f) // a killed process may have written the last records and not come to this
 	}
 	if err != nil {
 		return nil, false, errors.Join(full(err), j.f.Close())
 	}
+	j.broken = true // an earlier process may have failed to sync its name: the first use puts a new one in its place
 	return j, true, nil
 }
 
 // append writes records and makes them durable. After an error none of them counts.
 func (j *journal) append(recs []byte) error {
-	if _, err := j.do.writeAt(j.f, recs, j.end); err != nil {
-		if j.f.Truncate(j.end) != nil {
+	if _, err := j.fs.WriteAt(j.f, recs, j.end); err != nil {
+		if j.fs.Truncate(j.f, j.end) != nil {
 			j.broken = true
 		}
 		return fmt.Errorf("write journal %s: %w", j.path, full(err))
 	}
-	if err := j.do.sync(j.f); err != nil {
+	if err := j.fs.SyncData(j.f); err != nil {
 		j.broken = true // the kernel may have thrown the pages away, so a second sync would prove nothing
 		return fmt.Errorf("sync journal %s: %w", j.path, full(err))
 	}
@@ -204,26 +206,26 @@ func (j *journal) rewrite(recs []byte) (err error) {
 			err = fmt.Errorf("rewrite journal %s: %w", j.path, full(err))
 		}
 	}()
-	f, err := os.OpenFile(j.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := j.fs.OpenFile(j.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	all := append([]byte(journalHeader), recs...)
-	if _, err = j.do.writeAt(f, all, 0); err == nil {
-		err = j.do.sync(f)
+	if _, err = j.fs.WriteAt(f, all, 0); err == nil {
+		err = j.fs.SyncData(f)
 	}
 	if err == nil {
-		err = os.Rename(j.path+".new", j.path)
+		err = j.fs.Rename(j.path+".new", j.path)
 	}
 	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(j.path+".new"))
+		return errors.Join(err, f.Close(), j.fs.Remove(j.path+".new"))
 	}
 	if j.f != nil {
 		j.f.Close() // replaced: nothing in it counts any more
 	}
 	j.f, j.end, j.clean = f, int64(len(all)), int64(len(all))
 	j.broken = true // until the name is durable, a power cut can bring the old file back
-	if err = syncDir(filepath.Dir(j.path)); err != nil {
+	if err = syncDir(j.fs, filepath.Dir(j.path)); err != nil {
 		return err
 	}
 	j.broken = false

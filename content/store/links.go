@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 const (
@@ -30,6 +31,7 @@ const (
 // links is the directory of hard links of published files. All are in one directory, so that one sync makes them
 // durable. A name is made of the path and the inode number, which no other file has while the link is there.
 type links struct {
+	fs    durable.FS
 	root  *os.Root
 	at    *os.File // the directory, opened
 	files *files[string]
@@ -40,8 +42,8 @@ type links struct {
 // madeLink is a link that is not yet in the index.
 type madeLink struct{ path, name string }
 
-func openLinks(dir string) (*links, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func openLinks(fsys durable.FS, dir string) (*links, error) {
+	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open links: %w", full(err))
 	}
 	root, err := os.OpenRoot(dir)
@@ -52,7 +54,7 @@ func openLinks(dir string) (*links, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open links: %w", err), root.Close())
 	}
-	l := &links{root: root, at: at}
+	l := &links{fs: fsys, root: root, at: at}
 	l.files = newFiles(MaxOpenFiles, func(name string, _ bool) (*os.File, error) { return openRegular(root, name) })
 	return l, nil
 }
@@ -67,7 +69,7 @@ func (l *links) sync() error {
 	if !l.dirty.Swap(false) {
 		return nil
 	}
-	if err := l.at.Sync(); err != nil {
+	if err := l.fs.SyncDir(l.root.Name()); err != nil {
 		l.dirty.Store(true)
 		return fmt.Errorf("sync links: %w", full(err))
 	}
@@ -92,7 +94,7 @@ func (r *References) Link(dir *os.File, path string, inode uint64) (made bool, e
 		return false, fmt.Errorf("link %q: not a path in the tree", path)
 	}
 	name := linkName(path, inode)
-	err = linkAt(dir, path[strings.LastIndexByte(path, '/')+1:], r.links.at, name)
+	err = r.links.fs.LinkAt(dir, path[strings.LastIndexByte(path, '/')+1:], r.links.at, name)
 	switch {
 	case err == nil:
 		made = true
@@ -247,7 +249,7 @@ func (r *References) dropLink(release uint64, l madeLink) (key []byte, err error
 
 func (l *links) remove(name string) error {
 	l.files.drop(name)
-	if err := l.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.fs.RemoveIn(l.root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove a link: %w", err)
 	}
 	return nil

@@ -11,19 +11,21 @@ import (
 	"sync"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // Pack keeps the metadata blocks of a collection in one file that only grows, with an index in memory of about 80
 // bytes a block. Every read is hashed. It is safe for concurrent use; reads wait for nothing but the file itself.
 type Pack struct {
 	path string
-	do   calls
+	fs   durable.FS
 
 	write    sync.Mutex // serialises Put, Sync and Compact, and guards the next four
 	end      int64      // where the next block goes
 	unsynced []content.Digest
 	synced   int64 // everything before this offset is durable, if not dirty
-	dirty    bool  // a sync is needed; so it is at open, for a killed process may not have come to it
+	dirty    bool  // a sync is needed
+	unnamed  bool  // a Compact could not make the new file's name durable
 
 	mu      sync.RWMutex // guards what follows
 	f       *packFile
@@ -39,24 +41,30 @@ type packFile struct {
 }
 
 // OpenPack opens the pack at path or makes an empty one. A torn end is cut off; damage before the end is stepped over.
-func OpenPack(path string) (*Pack, error) {
-	p := &Pack{path: path, do: realCalls(), index: map[content.Digest]place{}}
-	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func OpenPack(path string) (*Pack, error) { return OpenPackOn(durable.OS{}, path) }
+
+// OpenPackOn is OpenPack with writes through fsys.
+func OpenPackOn(fsys durable.FS, path string) (*Pack, error) {
+	p := &Pack{path: path, fs: fsys, index: map[content.Digest]place{}}
+	if err := fsys.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
 	_, err := os.Stat(path)
 	created := errors.Is(err, fs.ErrNotExist)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := fsys.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
 	if err := p.load(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("open pack %s: %w", path, full(err)), f.Close())
 	}
-	if created {
-		if err := syncDir(filepath.Dir(path)); err != nil {
-			return nil, errors.Join(err, f.Close())
+	// Also what was there already: a killed process may not have come to it.
+	if err := syncDir(fsys, filepath.Dir(path)); err != nil {
+		err = errors.Join(err, f.Close())
+		if created {
+			err = errors.Join(err, fsys.Remove(path)) // to sync the same name again would prove nothing
 		}
+		return nil, err
 	}
 	p.f = &packFile{File: f}
 	return p, nil
@@ -73,13 +81,16 @@ func (p *Pack) load(f *os.File) error {
 		return err
 	}
 	if end == 0 {
-		if _, err := p.do.writeAt(f, []byte(packHeader), 0); err != nil {
+		if _, err := p.fs.WriteAt(f, []byte(packHeader), 0); err != nil {
 			return err
 		}
 		end = int64(len(packHeader))
 	}
-	p.end, p.synced, p.skipped, p.dirty = end, end, skipped, true
-	return f.Truncate(end)
+	p.end, p.synced, p.skipped = end, end, skipped
+	if err := p.fs.Truncate(f, end); err != nil {
+		return err
+	}
+	return p.fs.SyncData(f) // a killed process may not have come to it
 }
 
 // Put adds a block unless it is there already, and gives its digest. It is readable at once and durable after Sync.
@@ -105,9 +116,9 @@ func (p *Pack) Put(block []byte) (content.Digest, error) {
 	if p.end+int64(len(rec)) > maxPack {
 		return d, fmt.Errorf("put block: the pack %s has reached its limit of %d bytes", p.path, int64(maxPack))
 	}
-	if _, err := p.do.writeAt(f.File, rec, p.end); err != nil {
+	if _, err := p.fs.WriteAt(f.File, rec, p.end); err != nil {
 		// What a failed truncate leaves behind is overwritten by the next block, or cut off as a torn end.
-		return d, errors.Join(fmt.Errorf("put block in %s: %w", p.path, full(err)), f.Truncate(p.end))
+		return d, errors.Join(fmt.Errorf("put block in %s: %w", p.path, full(err)), p.fs.Truncate(f.File, p.end))
 	}
 	p.mu.Lock()
 	p.index[d] = newPlace(p.end, len(block))
@@ -164,6 +175,9 @@ func (p *Pack) Sync() error {
 }
 
 func (p *Pack) sync() error {
+	if p.unnamed {
+		return p.compact(func(content.Digest) bool { return true }) // to sync the same name again would prove nothing
+	}
 	f := p.acquire()
 	if f == nil {
 		return ErrClosed
@@ -172,7 +186,7 @@ func (p *Pack) sync() error {
 	if !p.dirty {
 		return nil
 	}
-	err := p.do.sync(f.File)
+	err := p.fs.SyncData(f.File)
 	if err == nil {
 		p.synced, p.unsynced, p.dirty = p.end, nil, false
 		return nil
@@ -183,7 +197,7 @@ func (p *Pack) sync() error {
 	}
 	p.mu.Unlock()
 	p.end, p.unsynced = p.synced, nil
-	return errors.Join(fmt.Errorf("sync pack %s: %w", p.path, full(err)), f.Truncate(p.end))
+	return errors.Join(fmt.Errorf("sync pack %s: %w", p.path, full(err)), p.fs.Truncate(f.File, p.end))
 }
 
 // acquire gives the present file, or nil after Close. The caller ends its use with users.Done.
@@ -201,36 +215,43 @@ func (p *Pack) acquire() *packFile {
 func (p *Pack) Compact(keep func(content.Digest) bool) error {
 	p.write.Lock()
 	defer p.write.Unlock()
+	return p.compact(keep)
+}
+
+// compact is Compact, with write held.
+func (p *Pack) compact(keep func(content.Digest) bool) error {
 	old := p.acquire()
 	if old == nil {
 		return ErrClosed
 	}
-	f, err := os.OpenFile(p.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := p.fs.OpenFile(p.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		old.users.Done()
 		return fmt.Errorf("compact pack: %w", full(err))
 	}
 	index, end, err := p.copyTo(f, keep)
 	if err == nil {
-		err = p.do.sync(f)
+		err = p.fs.SyncData(f)
 	}
 	if err == nil {
-		err = os.Rename(p.path+".new", p.path)
+		err = p.fs.Rename(p.path+".new", p.path)
 	}
 	if err != nil {
 		old.users.Done()
-		return errors.Join(fmt.Errorf("compact pack %s: %w", p.path, full(err)), f.Close(), os.Remove(p.path+".new"))
+		return errors.Join(fmt.Errorf("compact pack %s: %w", p.path, full(err)), f.Close(), p.fs.Remove(p.path+".new"))
 	}
 	p.mu.Lock()
 	p.f, p.index, p.skipped = &packFile{File: f}, index, 0
 	p.mu.Unlock()
-	p.end, p.synced, p.unsynced, p.dirty = end, end, nil, false
+	p.end, p.synced, p.unsynced, p.dirty, p.unnamed = end, end, nil, false, true
 	old.users.Done()
 	old.users.Wait() // readers that began before the switch; none can begin now
-	if err := old.Close(); err != nil {
-		return fmt.Errorf("compact pack: close the old %s: %w", p.path, err)
+	_ = old.Close()  // nothing in it counts any more
+	if err := syncDir(p.fs, filepath.Dir(p.path)); err != nil {
+		return err
 	}
-	return syncDir(filepath.Dir(p.path))
+	p.unnamed = false
+	return nil
 }
 
 // copyTo writes the wanted blocks that are still good to f, in the order of the old file.
@@ -238,12 +259,12 @@ func (p *Pack) copyTo(f *os.File, keep func(content.Digest) bool) (map[content.D
 	wanted := p.inOrder()
 	index := make(map[content.Digest]place, len(wanted))
 	end := int64(len(packHeader))
-	if _, err := p.do.writeAt(f, []byte(packHeader), 0); err != nil {
+	if _, err := p.fs.WriteAt(f, []byte(packHeader), 0); err != nil {
 		return nil, 0, err
 	}
 	var buf []byte
 	flush := func() error {
-		n, err := p.do.writeAt(f, buf, end)
+		n, err := p.fs.WriteAt(f, buf, end)
 		end, buf = end+int64(n), buf[:0]
 		return err
 	}

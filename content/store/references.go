@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 const (
@@ -99,11 +100,11 @@ func OpenReferences(dir, root, linkDir string, cfg Config) (*References, error) 
 		return nil, fmt.Errorf("open published tree: %w", err)
 	}
 	if linkDir != "" {
-		if r.links, err = openLinks(linkDir); err != nil {
+		if r.links, err = openLinks(cfg.FS, linkDir); err != nil {
 			return nil, errors.Join(err, r.tree.Close())
 		}
 	}
-	if err = os.MkdirAll(dir, 0o755); err == nil {
+	if err = durable.MkdirAll(cfg.FS, dir, 0o755); err == nil {
 		r.patience, r.reserve = newPatience(), indexReserve
 		r.db, err = openIndex(dir, r.patience)
 	}

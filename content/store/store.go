@@ -11,13 +11,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // The limits of a store.
@@ -67,6 +67,8 @@ type Config struct {
 	SyncBytes int64
 	// SyncInterval is how long Run leaves something unsynced; 0 means DefaultSyncInterval.
 	SyncInterval time.Duration
+	// FS does the writes; nil means durable.OS. The index of References has a file system of its own.
+	FS durable.FS
 	// Log takes what an operator has to know; nil means silence.
 	Log *slog.Logger
 	// Tables gives the table with this digest. Required. It is called without locks held, from many goroutines.
@@ -88,6 +90,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SyncInterval <= 0 {
 		c.SyncInterval = DefaultSyncInterval
+	}
+	if c.FS == nil {
+		c.FS = durable.OS{}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -116,14 +121,6 @@ func (e *BudgetError) Error() string {
 	return fmt.Sprintf("%s are needed, but only %s of the %s given are left", need, free, humanize.IBytes(uint64(e.Budget)))
 }
 
-// calls are the system calls that fail when a disk does. Tests put failing ones in their place.
-type calls struct {
-	writeAt func(f *os.File, b []byte, off int64) (int, error)
-	sync    func(f *os.File) error
-}
-
-func realCalls() calls { return calls{writeAt: (*os.File).WriteAt, sync: datasync} }
-
 // full marks err as ErrDiskFull when that is its cause.
 func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -139,16 +136,8 @@ func damaged(err error) bool {
 }
 
 // syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+func syncDir(fsys durable.FS, path string) error {
+	if err := fsys.SyncDir(path); err != nil {
 		return fmt.Errorf("sync directory %s: %w", path, full(err))
 	}
 	return nil

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"swarmnode/content/durable"
 )
 
 // folder is a directory whose files are replaced whole and durably.
 type folder struct {
 	dir string
+	fs  durable.FS // nil means durable.OS; only tests set another
 	// before is called with the name of each file that is about to be written; an error stands for a crash at that
 	// point. Only tests set it.
 	before func(name string) error
@@ -19,13 +22,12 @@ const tempPrefix = ".tmp-"
 
 // openFolder makes dir with this mode if it is not there, durably.
 func openFolder(dir string, mode os.FileMode) (folder, error) {
-	if _, err := os.Stat(dir); err == nil {
-		return folder{dir: dir}, nil
-	}
-	if err := os.MkdirAll(dir, mode); err != nil {
+	if err := durable.MkdirAll(durable.OS{}, dir, mode); err != nil {
 		return folder{}, fmt.Errorf("make directory: %w", err)
 	}
-	return folder{dir: dir}, syncDir(filepath.Dir(dir))
+	// What is read from here on must not be taken back by a power cut: a process that was killed may have renamed files
+	// and not come to this.
+	return folder{dir: dir}, durable.SyncDir(dir)
 }
 
 // write replaces a file: temporary file, fsync, rename, fsync of the directory. After it returns, a power cut does not
@@ -43,23 +45,24 @@ func (f folder) write(name string, data []byte, mode os.FileMode) error {
 }
 
 func (f folder) replace(name string, data []byte, mode os.FileMode) (err error) {
-	tmp, err := os.CreateTemp(f.dir, tempPrefix) // mode 0600
+	fsys := f.writer()
+	tmp, err := fsys.CreateTemp(f.dir, tempPrefix) // mode 0600
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			tmp.Close() // the second close after a success of the first only returns an error
-			os.Remove(tmp.Name())
+			fsys.Remove(tmp.Name())
 		}
 	}()
-	if _, err = tmp.Write(data); err != nil {
+	if _, err = fsys.Write(tmp, data); err != nil {
 		return err
 	}
 	if err = tmp.Chmod(mode); err != nil {
 		return err
 	}
-	if err = tmp.Sync(); err != nil {
+	if err = fsys.Sync(tmp); err != nil {
 		return err
 	}
 	if err = tmp.Close(); err != nil {
@@ -70,10 +73,21 @@ func (f folder) replace(name string, data []byte, mode os.FileMode) (err error) 
 
 // rename moves a file of the folder over another one and syncs the directory.
 func (f folder) rename(from, to string) error {
-	if err := os.Rename(filepath.Join(f.dir, from), filepath.Join(f.dir, to)); err != nil {
+	fsys := f.writer()
+	if err := fsys.Rename(filepath.Join(f.dir, from), filepath.Join(f.dir, to)); err != nil {
 		return err
 	}
-	return syncDir(f.dir)
+	return fsys.SyncDir(f.dir)
+}
+
+// remove removes a file of the folder.
+func (f folder) remove(name string) error { return f.writer().Remove(filepath.Join(f.dir, name)) }
+
+func (f folder) writer() durable.FS {
+	if f.fs == nil {
+		return durable.OS{}
+	}
+	return f.fs
 }
 
 // maxFile is far more than any file of this package has: what is larger is not ours.
@@ -96,16 +110,7 @@ func (f folder) sweep(keep func(name string) bool) {
 	}
 	for _, e := range entries {
 		if !keep(e.Name()) && e.Type().IsRegular() {
-			os.Remove(filepath.Join(f.dir, e.Name()))
+			_ = f.remove(e.Name())
 		}
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

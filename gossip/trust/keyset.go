@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -254,7 +253,7 @@ func (k *Keys) settle(old *metadata.Metadata[metadata.RootType]) error {
 		}
 		for _, id := range old.Signed.Roles[role].KeyIDs {
 			if _, used := k.root.Signed.Keys[id]; !used && k.files[id] != "" && !slices.Contains(k.release.ids, id) {
-				if err := os.Remove(filepath.Join(k.folder.dir, k.files[id])); err != nil {
+				if err := k.folder.remove(k.files[id]); err != nil {
 					return err
 				}
 				delete(k.files, id)

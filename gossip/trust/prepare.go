@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -213,7 +211,7 @@ func (s *Signer) loadOffered() {
 func (s *Signer) dropOffered() {
 	for role, d := range s.offered {
 		if d.targets.Signed.Version <= s.set.snapshot.Signed.Meta[role+".json"].Version {
-			os.Remove(filepath.Join(s.folder.dir, offeredPrefix+role)) // if it stays it is not taken again
+			s.folder.remove(offeredPrefix + role) // if it stays it is not taken again
 			delete(s.offered, role)
 		}
 	}

@@ -1,0 +1,111 @@
+package trust
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+
+	"swarmnode/content/durable/faulty"
+	"swarmnode/gossip"
+)
+
+// cutFolder lays out what c leaves of a folder after n operations.
+func cutFolder(t *testing.T, fs *faulty.FS, n int, c faulty.Crash) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(t.TempDir(), "")
+	if err == nil {
+		_, err = fs.Crash(n, c, dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func recorder(t *testing.T, dir string) *faulty.FS {
+	t.Helper()
+	fs, err := faulty.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+// A power cut between any two writes of Verify leaves the old release or the new one, which a Verify that came back
+// had made durable, and the same bundle is taken again.
+func TestVerifyPowerCut(t *testing.T) {
+	t.Parallel()
+	p := newPublisher(t, Lifetimes{})
+	p.sign(start, 1, "one")
+	r := p.joined(start)
+	fs := recorder(t, r.folder.dir)
+	r.folder.fs = fs
+	next := p.sign(start, 2, "two")
+	if _, err := r.Verify(start, next); err != nil {
+		t.Fatal(err)
+	}
+	for n := range fs.Len() + 1 {
+		for _, c := range append(faulty.PowerCuts(5, 3), faulty.Killed) {
+			again, err := Open(cutFolder(t, fs, n, c), r.id)
+			if err != nil {
+				t.Fatalf("operation %d, %s: %v", n, c.Name, err)
+			}
+			if h := again.Head(); h.Release != 1 && h.Release != 2 || n == fs.Len() && h.Release != 2 {
+				t.Errorf("operation %d, %s: release %d", n, c.Name, h.Release)
+			}
+			was := again.Head().Release
+			_, err = again.Verify(start, next)
+			if h := again.Head(); h.Release != 2 || err != nil && (was != 2 || !errors.Is(err, gossip.ErrOld)) {
+				t.Errorf("operation %d, %s: the same bundle again: release %d, %v", n, c.Name, h.Release, err)
+			}
+		}
+	}
+}
+
+// Each write of Verify in turn fails: the error says what, the old release stays, and with a good disk the same bundle
+// is taken without a restart.
+func TestVerifyFaults(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
+		for n, hit := 0, true; hit; n++ {
+			p := newPublisher(t, Lifetimes{})
+			p.sign(start, 1, "one")
+			r := p.joined(start)
+			fs := recorder(t, r.folder.dir)
+			r.folder.fs = fs
+			next := p.sign(start, 2, "two")
+			left := n
+			hit = false
+			fs.Fault = func(op faulty.Op) error {
+				if left--; left == -1 {
+					hit = true
+					return fault
+				}
+				return nil
+			}
+			_, err := r.Verify(start, next)
+			var at *os.PathError
+			if err != nil && (!errors.Is(err, fault) || !errors.As(err, &at)) {
+				t.Errorf("operation %d: %v", n, err)
+			}
+			fs.Fault = nil
+			if err == nil {
+				if h := r.Head(); h.Release != 2 {
+					t.Errorf("operation %d, %v: release %d", n, fault, h.Release)
+				}
+			} else if h, err := r.Verify(start, next); err != nil || h.Release != 2 {
+				t.Errorf("operation %d, %v: with a good disk again: release %d, %v", n, fault, h.Release, err)
+			}
+			for _, c := range faulty.PowerCuts(uint64(n), 1) {
+				again, err := Open(cutFolder(t, fs, fs.Len(), c), r.id)
+				if err != nil {
+					t.Fatalf("operation %d, %s: %v", n, c.Name, err)
+				}
+				if h := again.Head(); h.Release != 2 {
+					t.Errorf("operation %d, %v, then %s: release %d", n, fault, c.Name, h.Release)
+				}
+			}
+		}
+	}
+}
