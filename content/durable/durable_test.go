@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -27,6 +28,42 @@ func TestWriteFile(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+// TestWriteOrder watches the calls: without a sync before the rename a power cut can leave an empty file under the name, and
+// without one of the directory after it the old file.
+func TestWriteOrder(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	var got []string
+	do := calls{
+		sync: func(f *os.File) error {
+			what := "sync file"
+			if f.Name() == dir {
+				what = "sync directory"
+			}
+			got = append(got, what)
+			return f.Sync()
+		},
+		rename: func(from, to string) error {
+			got = append(got, "rename")
+			return os.Rename(from, to)
+		},
+	}
+	if err := write(do, path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"sync file", "rename", "sync directory"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	got = nil
+	do.sync = func(*os.File) error { return errors.New("disk trouble") }
+	if err := write(do, path, []byte("y"), 0o600); err == nil || got != nil {
+		t.Errorf("after a failed sync: %v, %q; want an error and no rename", err, got)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != "x" {
+		t.Errorf("the file is %q, %v, want the old one", now, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // syncItem is what one Sync does for one segment. The chunks to acknowledge are in segment.flushing, where a chunk
@@ -117,12 +118,14 @@ func (d *Disk) flush(ctx context.Context, batch []syncItem) error {
 				return err
 			}
 			f, err := d.files.get(it.s.table, false)
-			if err == nil {
+			if err == nil && guard.On(guard.DataSync) {
 				err = d.do.sync(f.File)
 				d.files.put(f)
 			}
 			if err != nil {
-				d.lose(it.s)
+				if guard.On(guard.DataLoss) {
+					d.lose(it.s)
+				}
 				return fmt.Errorf("sync segment %d: %w", it.s.number, full(err))
 			}
 			return nil
