@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"swarmnode/content/guard"
 )
 
 // ErrPath is the cause of every refusal of a path or a symlink target.
@@ -49,7 +51,7 @@ func CheckPath(p string) error {
 	for part := range strings.SplitSeq(p, "/") {
 		depth++
 		switch {
-		case part == "" || part == "." || part == "..":
+		case guard.On(guard.PathParts) && (part == "" || part == "." || part == ".."):
 			return fmt.Errorf("%w: %q has the part %q", ErrPath, p, part)
 		case len(part) > MaxName:
 			return fmt.Errorf("%w: %q has a name of %d bytes, at most %d are allowed", ErrPath, p, len(part), MaxName)
@@ -58,7 +60,7 @@ func CheckPath(p string) error {
 	if depth > MaxDepth {
 		return fmt.Errorf("%w: %q is %d directories deep, at most %d are allowed", ErrPath, p, depth, MaxDepth)
 	}
-	if strings.ContainsFunc(p, unicode.IsControl) {
+	if guard.On(guard.PathControl) && strings.ContainsFunc(p, unicode.IsControl) {
 		return fmt.Errorf("%w: %q holds a control character", ErrPath, p)
 	}
 	return nil
@@ -69,7 +71,7 @@ func CheckTarget(path, target string) error {
 	switch {
 	case target == "" || len(target) > MaxPath || !utf8.ValidString(target) || strings.ContainsFunc(target, unicode.IsControl):
 		return fmt.Errorf("%w: symlink %q to %.80q", ErrPath, path, target)
-	case strings.HasPrefix(target, "/"):
+	case guard.On(guard.TargetAbsolute) && strings.HasPrefix(target, "/"):
 		return fmt.Errorf("%w: symlink %q leads out of the tree, to %q", ErrPath, path, target)
 	}
 	depth := strings.Count(path, "/")
@@ -77,7 +79,7 @@ func CheckTarget(path, target string) error {
 		switch part {
 		case "", ".":
 		case "..":
-			if depth--; depth < 0 {
+			if depth--; depth < 0 && guard.On(guard.TargetOutside) {
 				return fmt.Errorf("%w: symlink %q leads out of the tree, to %q", ErrPath, path, target)
 			}
 		default:

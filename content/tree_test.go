@@ -304,7 +304,7 @@ func TestTargets(t *testing.T) {
 		ok           bool
 	}{
 		{"a/b", "c", true}, {"a/b", "../c", true}, {"a/b", "../../c", false}, {"a", "b/../../c", false}, {"a", ".", true},
-		{"a/b", "..", true}, {"a", "..", false}, {"a", "", false}, {"a", "x\x00y", false}, {"a/b/c", "../../d/./e", true},
+		{"a/b", "..", true}, {"a", "..", false}, {"a/b", "/c", false}, {"a", "", false}, {"a", "x\x00y", false}, {"a/b/c", "../../d/./e", true},
 	} {
 		if err := CheckTarget(c.path, c.target); (err == nil) != c.ok {
 			t.Errorf("CheckTarget(%q, %q) = %v, want ok %v", c.path, c.target, err, c.ok)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 const (
@@ -158,11 +159,11 @@ func (in *Inbox) take(h Head) Decision {
 	switch {
 	case !old.Collection.IsZero() && h.Collection != old.Collection:
 		return in.alarm(fmt.Errorf("%w: head of collection %s in the inbox of %s", ErrFork, h.Collection, old.Collection))
-	case h.Release == old.Release && old.Release != 0 && h.Manifest != old.Manifest:
+	case guard.On(guard.InboxFork) && h.Release == old.Release && old.Release != 0 && h.Manifest != old.Manifest:
 		return in.alarm(fmt.Errorf("%w: release %d is %s here and %s there", ErrFork, h.Release, old.Manifest, h.Manifest))
 	case !h.After(old):
 		return Decision{Err: ErrOld}
-	case h.Release < old.Release:
+	case guard.On(guard.InboxRollback) && h.Release < old.Release:
 		return in.alarm(fmt.Errorf("%w: release %d after release %d", ErrRollback, h.Release, old.Release))
 	}
 	in.head = h
@@ -195,7 +196,7 @@ func (in *Inbox) mayPull(now time.Time, from PeerID) bool {
 		}
 	}
 	in.pulls = recent
-	if asked || inWindow >= MaxPulls {
+	if guard.On(guard.PullRate) && (asked || inWindow >= MaxPulls) {
 		in.stats.PullsHeld++
 		return false
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"swarmnode/content/guard"
 )
 
 // WriteFile replaces path by data: temporary file, sync, rename, sync of the directory.
@@ -36,7 +38,7 @@ func write(fsys FS, path string, data []byte, mode os.FileMode) (err error) {
 	if err == nil {
 		err = f.Chmod(mode)
 	}
-	if err == nil {
+	if err == nil && guard.On(guard.FileSync) {
 		err = fsys.Sync(f)
 	}
 	if cerr := f.Close(); err == nil {
@@ -47,6 +49,9 @@ func write(fsys FS, path string, data []byte, mode os.FileMode) (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	if !guard.On(guard.NameSync) {
+		return nil
 	}
 	return fsys.SyncDir(dir)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -27,6 +28,51 @@ func TestWriteFile(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+// watched notes the calls whose order matters.
+type watched struct {
+	OS
+	got  []string
+	fail error // of Sync
+}
+
+func (w *watched) Sync(f *os.File) error {
+	if w.fail != nil {
+		return w.fail
+	}
+	w.got = append(w.got, "sync file")
+	return w.OS.Sync(f)
+}
+
+func (w *watched) Rename(from, to string) error {
+	w.got = append(w.got, "rename")
+	return w.OS.Rename(from, to)
+}
+
+func (w *watched) SyncDir(dir string) error {
+	w.got = append(w.got, "sync directory")
+	return w.OS.SyncDir(dir)
+}
+
+// TestWriteOrder watches the calls: without a sync before the rename a power cut can leave an empty file under the name, and
+// without one of the directory after it the old file.
+func TestWriteOrder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	w := &watched{}
+	if err := WriteFileOn(w, path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"sync file", "rename", "sync directory"}; !slices.Equal(w.got, want) {
+		t.Errorf("%q, want %q", w.got, want)
+	}
+	w = &watched{fail: errors.New("disk trouble")}
+	if err := WriteFileOn(w, path, []byte("y"), 0o600); err == nil || w.got != nil {
+		t.Errorf("after a failed sync: %v, %q; want an error and no rename", err, w.got)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != "x" {
+		t.Errorf("the file is %q, %v, want the old one", now, err)
 	}
 }
 

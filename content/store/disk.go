@@ -13,6 +13,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/content/guard"
 )
 
 // Disk is the store of a mirror: one sparse file per segment, named by the CID of its table, in which each chunk lies
@@ -266,7 +267,7 @@ func (d *Disk) adopt(s *segment, t *content.Table) error {
 		if err != nil && !damaged(err) {
 			return fmt.Errorf("read segment %d: %w", s.number, err)
 		}
-		if err == nil && content.Sum(data) == c.Digest {
+		if err == nil && (!guard.On(guard.AdoptHash) || content.Sum(data) == c.Digest) {
 			d.note(s, i, c.Size)
 		}
 	}
@@ -299,7 +300,7 @@ func (d *Disk) Put(ref content.Ref, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if c := t.Chunk(ref.Index); uint32(len(data)) != c.Size || content.Sum(data) != c.Digest {
+	if c := t.Chunk(ref.Index); uint32(len(data)) != c.Size || guard.On(guard.PutHash) && content.Sum(data) != c.Digest {
 		return fmt.Errorf("put chunk %d of segment %d: %w", ref.Index, ref.Segment, ErrWrongBytes)
 	}
 	s.use.RLock()
@@ -381,7 +382,7 @@ func (d *Disk) chunk(ref content.Ref, buf []byte, always bool) ([]byte, error) {
 		return nil, ErrNotHere
 	}
 	data, err := d.read(s, t, ref.Index, buf, false)
-	good := err == nil && (verified && !always || content.Sum(data) == t.Chunk(ref.Index).Digest)
+	good := err == nil && (verified && !always || !guard.On(guard.ReadHash) || content.Sum(data) == t.Chunk(ref.Index).Digest)
 	s.use.RUnlock()
 	switch {
 	case good && !verified:

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // Remove unlinks a segment's file and forgets the segment. Readers that are under way finish. The number can be added
@@ -144,7 +145,7 @@ func (d *Disk) Used() int64 {
 // CheckBudget asks before fetching whether need more bytes fit into the budget and on the disk. The error is a
 // *BudgetError.
 func (d *Disk) CheckBudget(need int64) error {
-	if d.cfg.Budget > 0 {
+	if d.cfg.Budget > 0 && guard.On(guard.Budget) {
 		if left := max(0, d.cfg.Budget-d.Used()); need > left {
 			return &BudgetError{Need: need, Free: left, Budget: d.cfg.Budget}
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // syncItem is what one Sync does for one segment. The chunks to acknowledge are in segment.flushing, where a chunk
@@ -111,12 +112,14 @@ func (d *Disk) flush(ctx context.Context, batch []syncItem) error {
 				return err
 			}
 			f, err := d.files.get(it.s.table, false)
-			if err == nil {
+			if err == nil && guard.On(guard.DataSync) {
 				err = d.cfg.FS.SyncData(f.File)
 				d.files.put(f)
 			}
 			if err != nil {
-				d.lose(it.s)
+				if guard.On(guard.DataLoss) {
+					d.lose(it.s)
+				}
 				return fmt.Errorf("sync segment %d: %w", it.s.number, full(err))
 			}
 			return nil

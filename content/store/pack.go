@@ -12,6 +12,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/content/guard"
 )
 
 // Pack keeps the metadata blocks of a collection in one file that only grows, with an index in memory of about 80
@@ -144,7 +145,7 @@ func (p *Pack) Block(d content.Digest) ([]byte, bool) {
 	block := make([]byte, at.size())
 	_, err := f.ReadAt(block, at.data())
 	f.users.Done()
-	if err == nil && content.Sum(block) == d {
+	if err == nil && (!guard.On(guard.PackHash) || content.Sum(block) == d) {
 		return block, true
 	}
 	if err == nil || damaged(err) {
@@ -193,6 +194,9 @@ func (p *Pack) sync() error {
 	}
 	p.mu.Lock()
 	for _, d := range p.unsynced {
+		if !guard.On(guard.PackLoss) {
+			break
+		}
 		delete(p.index, d)
 	}
 	p.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 const (
@@ -112,7 +113,7 @@ func (p *proofs) read(f *os.File, offset int64, c content.Chunk, buf []byte) ([]
 	if still && p.has(x) {
 		return buf, nil
 	}
-	if content.Sum(buf) != c.Digest {
+	if guard.On(guard.ReferenceHash) && content.Sum(buf) != c.Digest {
 		return nil, ErrWrongBytes
 	}
 	if still {

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -156,7 +157,7 @@ func (p *pullServer) handle(s network.Stream) {
 func (p *pullServer) enter(from peer.ID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.total >= maxPullsInAll || p.active[from] >= maxPullsPerPeer {
+	if p.closed || guard.On(guard.PullsAtOnce) && (p.total >= maxPullsInAll || p.active[from] >= maxPullsPerPeer) {
 		return false
 	}
 	p.total++
@@ -280,7 +281,7 @@ func (n *Net) Claims(ctx context.Context, from gossip.PeerID) ([]gossip.Claim, e
 	}
 	own := claims[:0]
 	for _, c := range claims {
-		if c.Peer == from {
+		if c.Peer == from || !guard.On(guard.ClaimPeer) {
 			own = append(own, c)
 		}
 	}
@@ -338,7 +339,7 @@ func exchange(s network.Stream, req pullRequest) ([]byte, error) {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	size := binary.BigEndian.Uint32(head[1:])
-	if uint64(size) > req.Max {
+	if guard.On(guard.PullLimit) && uint64(size) > req.Max {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d were asked for", ErrTooLarge, size, req.Max)
 	}
 	data := make([]byte, size)

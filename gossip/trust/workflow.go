@@ -12,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -89,8 +90,13 @@ func (w *workflow) takeTimestamp(raw []byte) error {
 		return err
 	}
 	tm := w.steps()
-	tm.Timestamp = w.timestamp
+	if guard.On(guard.TimestampRollback) {
+		tm.Timestamp = w.timestamp
+	}
 	next, err := tm.UpdateTimestamp(raw)
+	if !guard.On(guard.Signature) {
+		next, err = metadata.Timestamp().FromBytes(raw)
+	}
 	if err != nil {
 		return classify(timestampFile, err)
 	}
@@ -130,7 +136,11 @@ func (w *workflow) takeTargets(raw []byte, role, delegator string, limit int) er
 
 // steps gives go-tuf's view of what is trusted. A step of it that fails leaves its mark there, so each has its own.
 func (w *workflow) steps() *trustedmetadata.TrustedMetadata {
-	return &trustedmetadata.TrustedMetadata{Root: w.root, RefTime: w.now}
+	now := w.now
+	if !guard.On(guard.Expiry) {
+		now = time.Time{}
+	}
+	return &trustedmetadata.TrustedMetadata{Root: w.root, RefTime: now}
 }
 
 // delegates reports whether a role may say something about a target path (specification section 4.5). go-tuf's own never

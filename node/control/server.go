@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"swarmnode/content/guard"
 )
 
 const (
@@ -54,7 +57,11 @@ func listen(home string) (net.Listener, string, error) {
 		return nil, "", err
 	}
 	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(first, 0o600); err != nil {
+	mode := fs.FileMode(0o600)
+	if !guard.On(guard.SocketMode) {
+		mode = 0o666
+	}
+	if err := os.Chmod(first, mode); err != nil {
 		return nil, "", errors.Join(err, l.Close())
 	}
 	if err := os.Rename(first, path); err != nil { // over what a node that was killed left; the home is locked

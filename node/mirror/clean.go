@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // compactAt is the share of a pack that has to be garbage before it is written anew.
@@ -39,7 +40,9 @@ func (m *Mirror) Clean(now time.Time) error {
 		if err != nil {
 			return err
 		}
-		live = append(live, old)
+		if guard.On(guard.Grace) {
+			live = append(live, old)
+		}
 	}
 	if target != nil {
 		live = append(live, target.infos)

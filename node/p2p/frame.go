@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // A request is a length (4 bytes, big-endian) and that many bytes of strict CBOR. An answer is a sequence of parts:
@@ -72,7 +73,7 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || uint64(n) > uint64(limit) {
+	if n == 0 || guard.On(guard.RequestLimit) && uint64(n) > uint64(limit) {
 		return nil, fmt.Errorf("%w: request of %d bytes, at most %d are allowed", content.ErrFormat, n, limit)
 	}
 	body := make([]byte, n)
@@ -102,7 +103,7 @@ func decodeChunkRequest(b []byte) (content.ID, content.Run, error) {
 
 // checkRun refuses runs that no segment has.
 func checkRun(run content.Run) error {
-	if run.Segment >= content.MaxSegments || run.Count == 0 || run.Count > content.MaxSegmentChunks ||
+	if guard.On(guard.RunLimit) && run.Segment >= content.MaxSegments || run.Count == 0 || run.Count > content.MaxSegmentChunks ||
 		run.First >= content.MaxSegmentChunks || run.First+run.Count > content.MaxSegmentChunks {
 		return fmt.Errorf("%w: %d chunks from %d of segment %d", content.ErrFormat, run.Count, run.First, run.Segment)
 	}
@@ -165,7 +166,7 @@ func readPart(r io.Reader, limit uint32) (status, uint32, error) {
 	ok := false
 	switch s {
 	case statusOK:
-		ok = n > 0 && n <= limit
+		ok = n > 0 && (n <= limit || !guard.On(guard.AnswerLimit))
 	case statusBusy:
 		ok = n <= maxRetryMillis
 	case statusNotHere, statusCut, statusKeepAlive:

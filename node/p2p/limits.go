@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/node/policy"
 )
 
@@ -70,7 +71,7 @@ func (l *limits) enter(proto protocol.ID, p peer.ID, limit int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := streamKey{proto, p}
-	if l.streams[k] >= maxPeerStreams || l.total[proto] >= limit {
+	if guard.On(guard.PeerStreams) && l.streams[k] >= maxPeerStreams || l.total[proto] >= limit {
 		return false
 	}
 	l.streams[k]++

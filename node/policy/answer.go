@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -150,7 +151,7 @@ func (t *Transfer) wrong(now time.Time, s *source) {
 		t.forgetRecords(now)
 	}
 	rec.bad++
-	if rec.bad >= t.cfg.BadLimit {
+	if rec.bad >= t.cfg.BadLimit && guard.On(guard.Ban) {
 		rec = record{until: now.Add(t.cfg.BanTime)}
 		t.news.banned = append(t.news.banned, s.id)
 		t.Gone(now, s.id)
