@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 )
 
 // bundleBlock is the encoded form of a bundle.
@@ -28,7 +29,11 @@ func EncodeBundle(b Bundle) ([]byte, error) {
 // DecodeBundle reads what EncodeBundle writes. Errors wrap [ErrMalformed], except [content.NewerError].
 func DecodeBundle(raw []byte) (Bundle, error) {
 	var w bundleBlock
-	if err := decode(raw, MaxBundle, &w, &w.Version); err != nil {
+	limit := MaxBundle
+	if !guard.On(guard.BundleLimit) {
+		limit = len(raw)
+	}
+	if err := decode(raw, limit, &w, &w.Version); err != nil {
 		return Bundle{}, fmt.Errorf("bundle: %w", err)
 	}
 	b := Bundle{Files: w.Files}

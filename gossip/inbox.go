@@ -97,7 +97,7 @@ func (in *Inbox) Receive(now time.Time, from PeerID, raw []byte) Decision {
 }
 
 func (in *Inbox) judge(now time.Time, from PeerID, raw []byte) Decision {
-	if len(raw) > MaxBundle {
+	if guard.On(guard.BundleLimit) && len(raw) > MaxBundle {
 		return Decision{Verdict: Reject, Err: fmt.Errorf("bundle: %w: %d bytes", ErrMalformed, len(raw))}
 	}
 	key := content.Sum(raw)

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Takes one guard after the other out of the program (content/guard, build tag "broken") and fails unless its tests notice.
-# Each line of the table: guard, package, tests that must fail without it. With "-v" what the tests say is printed, too; further
-# arguments are the only guards to try.
+# Takes one guard after the other out of the program (content/guard, build tag "broken") and fails unless its tests notice:
+# bash .ci/e2e/guards.sh [-v] [GUARD...]
+#
+# Each line of the table: guard, package, tests of which one must fail without it, and "panic" where the guard is what keeps
+# a panic away. A limit of time that ran out is not a test that noticed. With "-v" what the tests say is printed, too;
+# further arguments are the only guards to try. Environment: SWARMNODE (the ordinary binary, else it is built).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d "${TMPDIR:-/tmp}/swarmnode-guards.XXXXXX")
@@ -9,6 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 verbose=
 [[ ${1:-} != -v ]] || { verbose=1; shift; }
+[[ ${1:-} != -* ]] || { sed -n '2,7s/^# //p' "$0"; exit 2; }
 
 table() {
   cat <<'TABLE'
@@ -20,11 +24,14 @@ adopt-hash          content/store    TestDiskAdoptsOnlyWhatIsRight
 reference-hash      content/store    TestReferencesContract
 pack-hash           content/store    TestPackTornAndDamaged
 table-digest        content/store    TestDiskAddChecksTheTable
-data-sync           content/store    TestDiskFull$|TestDiskSurvivesKills
+data-sync           content/store    TestDiskPowerCut
+store-name-sync     content/store    TestDiskPowerCut
 data-loss           content/store    TestDiskFull$
 pack-loss           content/store    TestPackFull
-journal-sync        content/store    TestDiskFull$
+pack-sync           content/store    TestPackPowerCut
+journal-sync        content/store    TestDiskPowerCut
 journal-sum         content/store    TestDiskTornJournal|FuzzOpenJournal
+punch-order         content/store    TestPunchPowerCut
 budget              content/store    TestDiskBudget
 path-parts          content          TestTreeRefusals|TestTargets
 path-control        content          TestTreeRefusals|TestTargets
@@ -34,6 +41,7 @@ format-limit        content          TestLimitsAlone
 one-encoding        content          TestStrict
 chunk-limit         content          TestLimitsAlone
 root-pin            gossip/trust     TestVerifyRefuses|TestRefreshPinsTheID
+threshold           gossip/trust     TestOneKeyOfTwo
 signature           gossip/trust     TestVerifyRefuses
 root-expiry         gossip/trust     TestVerifyRefuses|TestClockFloor
 expiry              gossip/trust     TestVerifyRefuses|TestClockFloor
@@ -42,6 +50,7 @@ release-rollback    gossip/trust     TestVerifyRefuses
 timestamp-fork      gossip/trust     TestVerifyRefuses
 file-fork           gossip/trust     TestNeedTellsAFork
 release-fork        gossip/trust     TestVerifyRefuses
+leap                gossip/trust     TestReleaseLeaps
 file-digest         gossip/trust     TestNeedTellsAFork
 manifest-digest     gossip/trust     TestTargetNamesTheManifest
 one-signed-form     gossip/trust     TestVerifyRefuses|TestFlippedBits
@@ -56,11 +65,12 @@ claim-life          gossip/trust     TestClaims
 inbox-fork          gossip           TestInboxVerdicts
 inbox-rollback      gossip           TestInboxVerdicts
 pull-rate           gossip           TestInboxLimitsPulls
+bundle-limit        gossip           TestBundleLimits
 claim-peer          gossip/topic     TestClaims
 pulls-at-once       gossip/topic     TestPullsOfOnePeerAreLimited
 pull-limit          gossip/topic     TestAnswersThatLie
 one-seal            gossip/topic     TestOpenMemberRefusesEveryChangedByte|TestSealMemberRefuses
-ban                 node/policy      TestTransferCompletes|TestPeersBan|TestTransferScripts/wrong
+ban                 node/policy      TestTransferScripts
 block-hash          node/p2p         TestHostileAnswers|TestBlocks
 outline-hash        node/p2p         TestHostileOutline
 request-limit       node/p2p         TestFramesAreLimited
@@ -70,41 +80,90 @@ run-limit           node/p2p         TestHostileRequests|TestChunksBadRequest
 run-bytes           node/p2p         TestChunksBadRequest
 answer-end          node/p2p         TestHostileAnswers
 peer-streams        node/p2p         TestBusy
+bans-kept           node/p2p         TestLiarIsBanned
+offence-ban         node/p2p         TestOffendersAreBounded
+gater               node/p2p         TestOffendersAreBounded
+receive-memory      node/p2p         TestBusy
+send-memory         node/p2p         TestBusy
 grace               node/mirror      TestCleanKeepsWhatIsNeeded
+holdings-rate       node/mirror      TestChangesComeTogether
+scrub-rate          node/mirror      TestScrubHoldsItsRate
+switch-whole        node/mirror      TestServeWantsAllOfARelease
 export-hash         node/export      TestPutRefuses
 socket-mode         node/control     TestRoundTrip
+control-limit       node/control     TestLargeRequestsAreRefused
 socket-directory    node/control     TestLongHome
 TABLE
 }
 
-# Every guard that is declared has a line, and every line a guard.
-diff <(sed -n 's/^\t[A-Z][A-Za-z]* *Name = "\(.*\)".*/\1/p' content/guard/guard.go | sort) <(table | cut -d ' ' -f 1 | sort -u) ||
-  { echo "the guards of content/guard and the table above differ (<: no line, >: no guard)"; exit 1; }
-
-bad=0 count=0
-for package in $(table | awk '{ print $2 }' | uniq); do
-  binary=$work/${package//\//-}.test
-  go test -c -tags broken -o "$binary" "./$package"
-  # Sanity: with nothing broken all of them pass.
-  all=$(table | awk -v p="$package" '$2 == p { print $3 }' | sort -u | paste -s -d '|')
-  if (($# == 0)) && ! (cd "$package" && SWARMNODE_BROKEN='' timeout 100 "$binary" -test.short -test.run "^($all)" >"$work/log" 2>&1); then
-    echo "$package fails with no guard broken:"
-    tail -30 "$work/log"
-    bad=$((bad + 1))
-    continue
-  fi
-  while read -r guard _ tests; do
-    (($# == 0)) || [[ " $* " == *" $guard "* ]] || continue
-    count=$((count + 1))
-    verdict=caught
-    # Where a test waits for what never comes the limit of time ends it, which is a failure as well.
-    if (cd "$package" && SWARMNODE_BROKEN=$guard timeout 60 "$binary" -test.short -test.failfast -test.timeout 20s -test.run "^($tests)" >"$work/log" 2>&1); then
-      bad=$((bad + 1)) verdict='NOT CAUGHT'
-    fi
-    by=$(grep -oE '^\s*--- FAIL: [^ ]+' "$work/log" | head -1 | sed 's/.*: //' || true)
-    printf '%-20s %-16s %-11s %s\n' "$guard" "$package" "$verdict" "${by:-$(grep -m 1 -oE '^panic: .{0,60}' "$work/log" || true)}"
-    [[ -z $verbose ]] || cat "$work/log"
-  done < <(table | awk -v p="$package" '$2 == p')
+# Every guard that is declared has a line, and every line a guard; and every guard stands somewhere.
+declared() { sed -n 's/^\t[A-Z][A-Za-z]* *Name = "\(.*\)".*/\1/p' content/guard/guard.go | sort; }
+diff <(declared) <(table | cut -d ' ' -f 1 | sort) ||
+  { echo "the guards of content/guard and the table above differ (<: no line, >: no guard or two lines)"; exit 1; }
+used=$(sed -n 's/^\t\([A-Z][A-Za-z]*\) *Name = .*/\1/p' content/guard/guard.go)
+for name in $used; do
+  grep -rqE --include='*.go' --exclude='*_test.go' "guard\.$name\b" . || { echo "guard.$name stands nowhere"; exit 1; }
 done
-echo "$count guards, $bad not caught"
-((bad == 0))
+
+mapfile -t packages < <(table | awk '{ print "./" $2 }' | sort -u)
+if (($#)); then
+  mapfile -t packages < <(for g in "$@"; do table | awk -v g="$g" '$1 == g { print "./" $2 }'; done | sort -u)
+fi
+((${#packages[@]})) || { echo "no such guard: $*" >&2; exit 2; }
+binary() { echo "$work/${1//\//-}.test"; }
+for package in "${packages[@]}"; do
+  go test -c -tags broken -o "$(binary "${package#./}")" "$package"
+done
+
+bad=0
+# The ordinary build has no switch. That the broken one has it shows that the search would find it.
+ordinary=${SWARMNODE:-$work/swarmnode}
+[[ -n ${SWARMNODE:-} ]] || go build -o "$ordinary" ./cmd/swarmnode
+grep -aq SWARMNODE_BROKEN "$(binary "${packages[0]#./}")" || { echo "the broken build has no switch"; exit 1; }
+if grep -aq SWARMNODE_BROKEN "$ordinary"; then
+  echo "the ordinary build has the switch"
+  bad=$((bad + 1))
+fi
+
+# With nothing broken all tests pass.
+if (($# == 0)) && ! env -u SWARMNODE_BROKEN go test -tags broken -short -timeout 120s "${packages[@]}" >"$work/log" 2>&1; then
+  echo "fails with no guard broken:"
+  grep -E -A 10 '^\s*--- FAIL|^FAIL|^panic:' "$work/log" | tail -60
+  bad=$((bad + 1))
+fi
+
+# try "GUARD PACKAGE TESTS [panic]": one line of the answer, what the tests said in a file.
+try() {
+  local guard package tests panics log verdict by began=$SECONDS
+  read -r guard package tests panics <<<"$1"
+  log=$work/$guard.log
+  if (cd "$package" && SWARMNODE_BROKEN=$guard timeout 60 "$work/${package//\//-}.test" -test.short -test.failfast -test.timeout 20s \
+    -test.run "^($tests)" >"$log" 2>&1); then
+    verdict='NOT CAUGHT'
+    ! grep -q 'no tests to run' "$log" || verdict='NO TEST'
+  elif grep -q '^panic: test timed out' "$log"; then
+    verdict='TIMED OUT'
+  elif grep -qE '^(panic|fatal error):' "$log" && [[ $panics != panic ]]; then
+    verdict=PANICKED
+  elif grep -qE '^\s*--- FAIL: ' "$log"; then
+    verdict=caught
+  else
+    verdict='NO VERDICT'
+  fi
+  by=$(grep -oE '^\s*--- FAIL: [^ ]+' "$log" | tail -1 | sed 's/.*: //' || true)
+  printf '%-20s %-16s %-11s %3d s  %s\n' "$guard" "$package" "$verdict" "$((SECONDS - began))" "$by"
+}
+export -f try
+export work
+
+# Two at a time: most of them wait for something most of the time.
+while read -r line; do
+  (($# == 0)) || [[ " $* " == *" ${line%% *} "* ]] || continue
+  printf '%s\0' "$line"
+done < <(table) | xargs -0 -P 2 -I '{}' bash -c 'try "$1"' try '{}' | tee "$work/answers"
+[[ -z $verbose ]] || cat "$work"/*.log
+
+count=$(wc -l <"$work/answers")
+uncaught=$(grep -cvE ' caught +[0-9]+ s ' "$work/answers" || true)
+echo "$count guards, $uncaught not caught, $bad other failures, $SECONDS s"
+((count > 0 && uncaught == 0 && bad == 0))

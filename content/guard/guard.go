@@ -19,20 +19,32 @@ const (
 
 // Nothing acknowledged is lost.
 const (
-	FileSync      Name = "file-sync"      // a file is synced before it takes the place of the old one
-	NameSync      Name = "name-sync"      // the directory is synced after a file took its place
-	DataSync      Name = "data-sync"      // a chunk's bytes are synced before the journal says that it is here
-	DataLoss      Name = "data-loss"      // chunks whose sync failed are not here
-	PackLoss      Name = "pack-loss"      // blocks whose sync failed are not here
-	JournalSync   Name = "journal-sync"   // what the journal says counts only after a sync without an error
-	JournalSum    Name = "journal-sum"    // a record of the journal with a wrong checksum is skipped
-	TimestampLast Name = "timestamp-last" // the timestamp commits the other trust files, so it is written last
-	Grace         Name = "grace"          // what a replaced release uses stays until its grace is over
+	FileSync      Name = "file-sync"       // a file is synced before it takes the place of the old one
+	NameSync      Name = "name-sync"       // the directory is synced after a file took its place
+	StoreNameSync Name = "store-name-sync" // the names of segment files, journal and pack are synced
+	DataSync      Name = "data-sync"       // a chunk's bytes are synced before the journal says that it is here
+	DataLoss      Name = "data-loss"       // chunks whose sync failed are not here
+	PackSync      Name = "pack-sync"       // blocks count only after a sync without an error
+	PackLoss      Name = "pack-loss"       // blocks whose sync failed are not here
+	JournalSync   Name = "journal-sync"    // what the journal says counts only after a sync without an error
+	JournalSum    Name = "journal-sum"     // a record of the journal with a wrong checksum is skipped
+	PunchOrder    Name = "punch-order"     // the journal gives a chunk up before its bytes go
+	SwitchWhole   Name = "switch-whole"    // a release is served only when all of it is here and durable
+	TimestampLast Name = "timestamp-last"  // the timestamp commits the other trust files, so it is written last
+	Grace         Name = "grace"           // what a replaced release uses stays until its grace is over
 )
 
 // No disk is filled.
 const (
 	Budget Name = "budget" // no more is planned than the operator gave
+)
+
+// No machine is kept busy.
+const (
+	ScrubRate     Name = "scrub-rate"     // the scrub reads so many bytes a second
+	HoldingsRate  Name = "holdings-rate"  // peers are told of what changes so often
+	SendMemory    Name = "send-memory"    // answers being sent hold so much memory
+	ReceiveMemory Name = "receive-memory" // answers being received hold so much memory
 )
 
 // What a tree may hold.
@@ -54,6 +66,7 @@ const (
 // Trust.
 const (
 	RootPin           Name = "root-pin"           // the first root hashes to the collection's ID
+	Threshold         Name = "threshold"          // as many keys of a role as it wants have signed
 	Signature         Name = "signature"          // a timestamp is signed by its role
 	RootExpiry        Name = "root-expiry"        // an expired root makes nothing believable
 	Expiry            Name = "expiry"             // expired files are refused
@@ -78,6 +91,7 @@ const (
 
 // Gossip.
 const (
+	BundleLimit   Name = "bundle-limit"   // a bundle's size is looked at before it is parsed
 	InboxFork     Name = "inbox-fork"     // one number has one release, whatever the verifier says
 	InboxRollback Name = "inbox-rollback" // releases do not go back, whatever the verifier says
 	PullRate      Name = "pull-rate"      // announcements cause so many requests
@@ -97,11 +111,15 @@ const (
 	RunBytes     Name = "run-bytes"     // a run has no more bytes than may be asked for at once
 	AnswerEnd    Name = "answer-end"    // nothing follows behind an answer
 	PeerStreams  Name = "peer-streams"  // a peer has so many streams at a time
+	Gater        Name = "gater"         // a banned peer is not let in and not dialed
+	OffenceBan   Name = "offence-ban"   // who breaks the protocol again and again is banned
+	BansKept     Name = "bans-kept"     // a ban outlives a restart
 	Ban          Name = "ban"           // who sends wrong chunks again and again is not asked any more
 )
 
 // The operator's socket.
 const (
+	ControlLimit    Name = "control-limit"    // of a request no more is read than any needs
 	SocketMode      Name = "socket-mode"      // only this user can connect to the control socket
 	SocketDirectory Name = "socket-directory" // nobody else can put a socket in its place
 )

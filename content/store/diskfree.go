@@ -84,7 +84,7 @@ func (d *Disk) Punch(number uint32, dead content.Bitmap) error {
 	}
 	gone, known, durable := s.dropped.Clone(), !s.added, uint64(max(0, s.bytes-s.pending))
 	d.mu.Unlock()
-	if known && len(gone) > 0 {
+	if known && len(gone) > 0 && guard.On(guard.PunchOrder) {
 		// Before the bytes go: else a crash leaves a journal that promises what was destroyed.
 		rec := record{kind: recordInvalid, number: number, bytes: durable, set: gone}
 		if err := d.journalNow(appendRecord(nil, rec)); err != nil {

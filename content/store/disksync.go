@@ -112,8 +112,10 @@ func (d *Disk) flush(ctx context.Context, batch []syncItem) error {
 				return err
 			}
 			f, err := d.files.get(it.s.table, false)
-			if err == nil && guard.On(guard.DataSync) {
-				err = d.cfg.FS.SyncData(f.File)
+			if err == nil {
+				if guard.On(guard.DataSync) {
+					err = d.cfg.FS.SyncData(f.File)
+				}
 				d.files.put(f)
 			}
 			if err != nil {

@@ -378,3 +378,35 @@ func TestDiskRandomFaults(t *testing.T) {
 		_ = h.d.Close()
 	}
 }
+
+// TestPunchPowerCut: at no moment does the journal promise a chunk whose bytes were given back.
+func TestPunchPowerCut(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	must(t, h.reopen())
+	s := h.segs[2]
+	must(t, h.d.Add(s.Number, s.Info, s.Table))
+	must(t, h.d.Put(s.Ref(0), s.Data[0]))
+	must(t, h.sync())
+	whole := h.fs.Len()
+	must(t, h.d.Punch(s.Number, content.Bitmap{1}))
+	punched := h.fs.Len()
+	must(t, h.d.Close())
+	for n := whole; n <= punched; n++ {
+		for _, c := range append(faulty.PowerCuts(1, 4), faulty.Killed) {
+			dir := t.TempDir()
+			fs, err := h.fs.Crash(n, c, dir)
+			must(t, err)
+			d, err := store.OpenDisk(dir, store.Config{Tables: cutTables, FS: fs})
+			must(t, err)
+			if d.Synced(s.Number).Has(0) {
+				if _, err := d.Chunk(s.Ref(0), nil); err != nil {
+					t.Errorf("operation %d of %d to %d, %s: a chunk that is promised: %v", n, whole, punched, c.Name, err)
+				}
+			} else if n == whole {
+				t.Errorf("%s: the chunk is lost before it was punched", c.Name)
+			}
+			must(t, d.Close())
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/content/guard"
 )
 
 // The limits of a store.
@@ -137,6 +138,9 @@ func damaged(err error) bool {
 
 // syncDir makes the names in a directory durable.
 func syncDir(fsys durable.FS, path string) error {
+	if !guard.On(guard.StoreNameSync) {
+		return nil
+	}
 	if err := fsys.SyncDir(path); err != nil {
 		return fmt.Errorf("sync directory %s: %w", path, full(err))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,7 +93,11 @@ func TestPullsOfOnePeerAreLimited(t *testing.T) {
 	server, client := newNode(t), newNode(t)
 	connect(t, client, server)
 	entered, release := make(chan struct{}), make(chan struct{})
+	var count atomic.Int32
 	server.net.Serve(func(content.ID, string) ([]byte, error) {
+		if count.Add(1) > maxPullsPerPeer {
+			return nil, errors.New("one too many")
+		}
 		entered <- struct{}{}
 		<-release
 		return []byte("x"), nil

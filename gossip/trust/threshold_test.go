@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
 	"swarmnode/gossip"
 )
 
@@ -309,4 +311,38 @@ func FuzzDecodeRequest(f *testing.F) {
 			t.Fatalf("its own encoding: %v", err)
 		}
 	})
+}
+
+// TestOneKeyOfTwo: where two keys must sign, what one of them signed is nothing: neither a timestamp nor a root by which its
+// holder wants to do without the other.
+func TestOneKeyOfTwo(t *testing.T) {
+	p := &publisher{t: t, dir: t.TempDir()}
+	two := KeyPlan{Keys: 2, Threshold: 2}
+	if _, _, err := InitPlan(filepath.Join(p.dir, "keys"), start, p.life, map[string]KeyPlan{roleRoot: two, roleTimestamp: two}); err != nil {
+		t.Fatal(err)
+	}
+	p.reopen()
+	p.sign(start, 1, "one")
+	r := p.joined(start)
+	second := p.sign(start, 2, "two")
+	half := withFiles(p.forged(versionOf(second), func(*metadata.TimestampType) {}), second)
+	if h, err := r.Verify(start, half); !errors.Is(err, gossip.ErrBadSignature) {
+		t.Errorf("a timestamp with one signature of two: release %d, %v, want ErrBadSignature", h.Release, err)
+	}
+	root, err := metadata.Root().FromBytes(p.keys.roots[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.Signed.Version++
+	root.Signed.Roles[roleRoot].Threshold = 1
+	raw, err := sign(root, p.keys.first(roleRoot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Verify(start, with(second, "2.root.json", raw)); !errors.Is(err, gossip.ErrBadSignature) {
+		t.Errorf("a root with one signature of two: %v, want ErrBadSignature", err)
+	}
+	if h, err := r.Verify(start, second); err != nil || h.Release != 2 {
+		t.Errorf("with both signatures: release %d, %v", h.Release, err)
+	}
 }

@@ -29,7 +29,8 @@ func TestNeedTellsAFork(t *testing.T) {
 	sum := sha256.Sum256([]byte("signed"))
 	entry := &metadata.MetaFiles{Version: 2, Length: 6, Hashes: metadata.Hashes{"sha256": sum[:]}}
 	const name = "2.targets.json"
-	w := &walk{have: &trusted{files: map[string][]byte{name: []byte("before")}}, bundle: map[string][]byte{}, used: map[string]bool{}}
+	w := &walk{have: &trusted{files: map[string][]byte{name: []byte("before")}}, next: trusted{files: map[string][]byte{}},
+		bundle: map[string][]byte{}, used: map[string]bool{}}
 	if _, _, err := w.need(roleTargets, entry, false); !errors.Is(err, gossip.ErrFork) {
 		t.Errorf("other bytes under the version that is here: %v, want ErrFork", err)
 	}

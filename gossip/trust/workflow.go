@@ -55,7 +55,7 @@ func (w *workflow) nextRoot(raw []byte) error {
 		return err
 	}
 	old := w.root
-	next, err := (&trustedmetadata.TrustedMetadata{Root: old}).UpdateRoot(raw)
+	next, err := (&trustedmetadata.TrustedMetadata{Root: oneIsEnough(old)}).UpdateRoot(raw)
 	if err != nil {
 		return classify(versioned(old.Signed.Version+1, roleRoot), err)
 	}
@@ -140,7 +140,20 @@ func (w *workflow) steps() *trustedmetadata.TrustedMetadata {
 	if !guard.On(guard.Expiry) {
 		now = time.Time{}
 	}
-	return &trustedmetadata.TrustedMetadata{Root: w.root, RefTime: now}
+	return &trustedmetadata.TrustedMetadata{Root: oneIsEnough(w.root), RefTime: now}
+}
+
+// oneIsEnough gives a root unchanged, unless the guard of its thresholds is off.
+func oneIsEnough(root *metadata.Metadata[metadata.RootType]) *metadata.Metadata[metadata.RootType] {
+	if guard.On(guard.Threshold) {
+		return root
+	}
+	lax := *root
+	lax.Signed.Roles = map[string]*metadata.Role{}
+	for name, role := range root.Signed.Roles {
+		lax.Signed.Roles[name] = &metadata.Role{KeyIDs: role.KeyIDs, Threshold: 1}
+	}
+	return &lax
 }
 
 // delegates reports whether a role may say something about a target path (specification section 4.5). go-tuf's own never

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -242,8 +243,10 @@ func TestLongHome(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(path), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(context.Background(), home, &fakeNode{}, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("serves in a directory that others can write")
+	ended, end := context.WithCancel(t.Context())
+	end() // where it does serve, it ends at once
+	if err := Serve(ended, home, &fakeNode{}, slog.New(slog.DiscardHandler)); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("serves in a directory that others can write: %v", err)
 	}
 	if _, err := NewClient(home).Status(context.Background()); err == nil || errors.Is(err, ErrNoNode) {
 		t.Errorf("the client trusts a directory that others can write: %v", err)
@@ -255,6 +258,23 @@ func TestSocketPathDoesNotDependOnTheSpelling(t *testing.T) {
 	t.Chdir(dir)
 	if got, want := SocketPath("a/../home"), SocketPath(filepath.Join(dir, "home")); got != want {
 		t.Errorf("%s and %s", got, want)
+	}
+}
+
+// TestLargeRequestsAreRefused: what is larger than any request is not read to its end, wherever it has its bytes.
+func TestLargeRequestsAreRefused(t *testing.T) {
+	home, n := t.TempDir(), &fakeNode{}
+	serve(t, home, n)
+	for path, raw := range map[string]string{"/v1/scrub": `{"rate":5000}`, "/v1/publish": `{"dir":"/x"}`} {
+		large := append(bytes.Repeat([]byte(" "), maxRequest), raw...)
+		body, err := NewClient(home).do(t.Context(), http.MethodPost, path, large)
+		if err == nil {
+			body.Close()
+			t.Errorf("%s: a request of %d bytes was taken, at most %d are allowed", path, len(large), maxRequest)
+		}
+	}
+	if n.rate != 0 {
+		t.Errorf("a scrub at %d bytes/s was begun", n.rate)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -88,7 +89,7 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 	mux.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n) })
 	mux.HandleFunc("POST /v1/scrub", func(w http.ResponseWriter, r *http.Request) {
 		var req ScrubRequest
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil || req.Rate < 0 {
+		if err := json.NewDecoder(body(w, r)).Decode(&req); err != nil || req.Rate < 0 {
 			http.Error(w, "the request is not understood; is the running node of another version?", http.StatusBadRequest)
 			return
 		}
@@ -148,9 +149,17 @@ func (g *gate) close() {
 	g.requests.Wait()
 }
 
+// body is what a request says, no more of it than any needs.
+func body(w http.ResponseWriter, r *http.Request) io.Reader {
+	if !guard.On(guard.ControlLimit) {
+		return r.Body
+	}
+	return http.MaxBytesReader(w, r.Body, maxRequest)
+}
+
 func servePublish(w http.ResponseWriter, r *http.Request, n Node) {
 	var req PublishRequest
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec := json.NewDecoder(body(w, r))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
 		http.Error(w, "the request is not understood; is the running node of another version? "+err.Error(), http.StatusBadRequest)

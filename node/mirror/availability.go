@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -161,7 +162,11 @@ func pause(ctx context.Context, changed <-chan struct{}) bool {
 			return false
 		}
 	}
-	timer := time.NewTimer(tellEvery)
+	wait := tellEvery
+	if !guard.On(guard.HoldingsRate) {
+		wait = 0
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

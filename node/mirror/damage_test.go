@@ -51,3 +51,26 @@ func TestLiveOfNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestServeWantsAllOfARelease: a release of which a chunk was lost at the last moment is not served, nor is it after a restart.
+func TestServeWantsAllOfARelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublisher()
+		r := newRig(t, p, 0)
+		r.News(p.publish(map[string]string{"a": text("a", 3)}))
+		synctest.Wait()
+		served := r.Served()
+		r.fetch.set(func() { r.fetch.stuck = true })
+		r.News(p.publish(map[string]string{"b": text("b", 5)}))
+		synctest.Wait()
+		if err := r.serve(&release{p.manifest, p.infos}); err == nil || r.Served().Release != served.Release {
+			t.Errorf("release %d is served without its chunks: %v", r.Served().Release, err)
+		}
+		r.close()
+		r.open(0)
+		defer r.close()
+		if m := r.Served(); m == nil || m.Release != served.Release {
+			t.Errorf("after a restart %+v is served, want release %d", m, served.Release)
+		}
+	})
+}

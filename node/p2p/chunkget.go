@@ -69,6 +69,9 @@ func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, ru
 		return err
 	}
 	memory := receiveDepth * int64(pieceSizes[class])
+	if !guard.On(guard.ReceiveMemory) {
+		memory = 0
+	}
 	if err := h.limits.receiving.Acquire(ctx, memory); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"swarmnode/content"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -40,10 +41,14 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 		return s.answer(statusBusy, uint32(busy.Milliseconds()))
 	}
 	defer h.limits.uploads.leave(place)
-	if !acquire(ctx, h.limits.sending, 2*sendBuffer, h.cfg.Timeouts.Queue) {
+	memory := int64(2 * sendBuffer)
+	if !guard.On(guard.SendMemory) {
+		memory = 0
+	}
+	if !acquire(ctx, h.limits.sending, memory, h.cfg.Timeouts.Queue) {
 		return s.answer(statusBusy, retryMillis)
 	}
-	defer h.limits.sending.Release(2 * sendBuffer)
+	defer h.limits.sending.Release(memory)
 	if err := s.Scope().ReserveMemory(2*sendBuffer, network.ReservationPriorityMedium); err != nil {
 		return s.answer(statusBusy, retryMillis)
 	}

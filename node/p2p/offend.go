@@ -16,6 +16,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"swarmnode/content/durable"
+	"swarmnode/content/guard"
 	"swarmnode/gossip"
 )
 
@@ -119,7 +120,7 @@ func (o *offenders) load(now time.Time) error {
 
 // save writes the bans in force.
 func (o *offenders) save(now time.Time) error {
-	if o.path == "" {
+	if o.path == "" || !guard.On(guard.BansKept) {
 		return nil
 	}
 	o.saving.Lock()
@@ -148,7 +149,7 @@ func (o *offenders) banned(id peer.ID, now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	e := o.list[id]
-	return e != nil && e.Until.After(now)
+	return e != nil && e.Until.After(now) && guard.On(guard.Gater)
 }
 
 // note writes down an offence and reports whether the peer is banned from now on. ban is how long at least, 0 for what the table
@@ -168,7 +169,7 @@ func (o *offenders) note(now time.Time, id peer.ID, addr string, what Offence, b
 	rule := offences[what]
 	before := e.What
 	e.Count, e.Last, e.What, e.Addr = e.Count+1, now, rule.what, cmp.Or(addr, e.Addr)
-	if ban == 0 && rule.ban > 0 && e.Count >= rule.ban {
+	if ban == 0 && guard.On(guard.OffenceBan) && rule.ban > 0 && e.Count >= rule.ban {
 		ban = offenceBan
 	}
 	begins := ban > 0 && !exempt && !e.Until.After(now)

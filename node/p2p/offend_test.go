@@ -114,6 +114,12 @@ func TestOffendersAreBounded(t *testing.T) {
 	if n := strings.Count(text.String(), "\n"); n > maxNamed {
 		t.Errorf("the log names %d in a minute", n)
 	}
+	often := id()
+	for i := range offences[BadMessage].ban {
+		if begins := o.note(now.Add(time.Duration(i)*time.Second), often, "", BadMessage, 0, false); begins != (i == offences[BadMessage].ban-1) {
+			t.Errorf("offence %d: banned %t", i+1, begins)
+		}
+	}
 	p := id()
 	for i := range 3 * offences[BadMessage].ban { // seldom
 		if o.note(now.Add(time.Duration(i)*(offenceMemory+1)), p, "", BadMessage, 0, false) {

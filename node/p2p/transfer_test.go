@@ -213,6 +213,16 @@ func TestBusy(t *testing.T) {
 		t.Errorf("no memory: %v", err)
 	}
 	small.limits.sending.Release(small.limits.memory)
+
+	if !b.limits.receiving.TryAcquire(b.limits.memory) {
+		t.Fatal("memory is taken")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.Chunks(ctx, small.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{})); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("chunks came without memory for them: %v", err)
+	}
+	b.limits.receiving.Release(b.limits.memory)
 }
 
 func TestChunksCancel(t *testing.T) {
