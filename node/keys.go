@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"swarmnode/content/durable"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
 )
@@ -56,7 +57,7 @@ func OpenKeyRing(home, name string) (*KeyRing, error) {
 	r := &KeyRing{lock: lock}
 	if r.Keys, err = trust.OpenKeys(KeysDir(home, name)); err == nil {
 		dir := record{ID: r.Keys.ID()}.dir(home)
-		if err = os.MkdirAll(dir, 0o700); err == nil {
+		if err = durable.MkdirAll(durable.OS{}, dir, 0o700); err == nil {
 			r.Signer, err = trust.OpenSigner(r.Keys, filepath.Join(dir, "signer"), trust.Lifetimes{})
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 	"swarmnode/gossip"
 	"swarmnode/gossip/topic"
 	"swarmnode/node/control"
@@ -87,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
 	cfg.Home = home
-	if err := os.MkdirAll(filepath.Join(home, collectionsDir), 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS{}, filepath.Join(home, collectionsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
 	lock, err := lockHome(home)

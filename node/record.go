@@ -54,7 +54,7 @@ func (r record) write(home string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(r.dir(home), 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS{}, r.dir(home), 0o700); err != nil {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(r.dir(home), recordFile), durable.Seal(raw), 0o600)

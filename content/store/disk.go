@@ -160,18 +160,6 @@ func (d *Disk) load() error {
 	return nil
 }
 
-// recount adds up the bytes of a segment whose records may be incomplete. Without its table the last figure stands.
-func (d *Disk) recount(s *segment) {
-	t, err := d.table(s)
-	if err != nil {
-		return
-	}
-	s.bytes = 0
-	for i := range members(s.have, s.chunks) {
-		s.bytes += int64(t.Chunk(i).Size)
-	}
-}
-
 // apply replays one journal record. Records that make no sense are ignored; see journal.go why that is safe.
 func (d *Disk) apply(r record) {
 	s := d.segments[r.number]
@@ -255,25 +243,6 @@ func (d *Disk) Add(number uint32, info content.SegmentInfo, t *content.Table) er
 	return d.adopt(s, t)
 }
 
-// adopt takes the chunks out of a file that a damaged journal lost.
-func (d *Disk) adopt(s *segment, t *content.Table) error {
-	if _, err := d.root.Stat(s.table.BlockCID().String()); err != nil {
-		return nil
-	}
-	buf := make([]byte, content.MaxChunkSize)
-	for i := range t.Len() {
-		c := t.Chunk(i)
-		data, err := d.read(s, t, i, buf, false)
-		if err != nil && !damaged(err) {
-			return fmt.Errorf("read segment %d: %w", s.number, err)
-		}
-		if err == nil && (!guard.On(guard.AdoptHash) || content.Sum(data) == c.Digest) {
-			d.note(s, i, c.Size)
-		}
-	}
-	return nil
-}
-
 // segment gives a registered segment, nil if there is none.
 func (d *Disk) segment(number uint32) *segment {
 	d.mu.RLock()
@@ -316,16 +285,21 @@ func (d *Disk) Put(ref content.Ref, data []byte) error {
 	case here:
 		return nil
 	}
-	f, err := d.files.get(s.table, true)
-	if err == nil {
-		_, err = d.cfg.FS.WriteAt(f.File, data, int64(t.Offset(ref.Index)))
-		d.files.put(f)
-	}
-	if err != nil {
+	if err := d.write(s, t, ref.Index, data); err != nil {
 		return fmt.Errorf("put chunk %d of segment %d: %w", ref.Index, ref.Segment, full(err))
 	}
 	d.note(s, ref.Index, uint32(len(data)))
 	return nil
+}
+
+// write writes a chunk to its place in the file.
+func (d *Disk) write(s *segment, t *content.Table, i uint32, data []byte) error {
+	f, err := d.files.get(s.table, true)
+	if err == nil {
+		_, err = d.cfg.FS.WriteAt(f.File, data, int64(t.Offset(i)))
+		d.files.put(f)
+	}
+	return err
 }
 
 // note lists a chunk as here and not yet durable.

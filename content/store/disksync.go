@@ -173,12 +173,16 @@ func (d *Disk) syncNames() error {
 // same names would prove nothing. Those that cannot be removed now are before they are opened again.
 func (d *Disk) loseNew(names []content.Digest) {
 	for _, table := range names {
-		d.mu.RLock()
+		d.mu.Lock()
 		n, known := d.numbers[table]
 		s := d.segments[n]
-		d.mu.RUnlock()
+		if !known { // removed since, but perhaps not its file
+			d.doubted[table] = true
+		}
+		d.mu.Unlock()
 		if !known {
-			continue // removed since
+			_ = d.undoubt(table, table.BlockCID().String())
+			continue
 		}
 		t, err := d.table(s)
 		s.use.Lock()
@@ -229,8 +233,12 @@ func (d *Disk) acknowledge(batch []syncItem) error {
 			recs = appendRecord(recs, segmentRecord(s))
 		}
 		durable := uint64(max(0, s.bytes-s.pending))
-		if len(it.dropped) > 0 {
-			recs = appendRecord(recs, record{kind: recordInvalid, number: s.number, bytes: durable, set: it.dropped})
+		gone := it.dropped.Clone()
+		gone.Or(s.dropped) // since take: durable is without them, and the next Sync says it again
+		if len(gone) > 0 {
+			// The figure is that before the next record, for of a torn write perhaps only this one is there.
+			before := uint64(max(0, s.bytes-s.pending-s.taken))
+			recs = appendRecord(recs, record{kind: recordInvalid, number: s.number, bytes: before, set: gone})
 		}
 		if done[i] = s.flushing.Trim().Clone(); len(done[i]) > 0 {
 			recs = appendRecord(recs, record{kind: recordValid, number: s.number, bytes: durable, set: done[i]})

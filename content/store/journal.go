@@ -155,8 +155,7 @@ func openJournal(path string, fsys durable.FS, each func(record)) (j *journal, w
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	if len(data) >= len(journalHeader) && string(data[:6]) == journalHeader[:6] && string(data[:8]) != journalHeader &&
-		data[7] == '\n' {
+	if len(data) >= len(journalHeader) && otherVersion(string(data[:len(journalHeader)]), journalHeader) {
 		return nil, false, fmt.Errorf("open journal %s: its format is that of another version: use the swarmnode that wrote it", path)
 	}
 	end, skipped := replay(data, each)
@@ -183,7 +182,8 @@ func openJournal(path string, fsys durable.FS, each func(record)) (j *journal, w
 // append writes records and makes them durable. After an error none of them counts.
 func (j *journal) append(recs []byte) error {
 	if _, err := j.fs.WriteAt(j.f, recs, j.end); err != nil {
-		if j.fs.Truncate(j.f, j.end) != nil {
+		// Cut off for good: behind a shorter record what was written of these would count after a power cut.
+		if j.fs.Truncate(j.f, j.end) != nil || j.fs.SyncData(j.f) != nil {
 			j.broken = true
 		}
 		return fmt.Errorf("write journal %s: %w", j.path, full(err))

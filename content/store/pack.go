@@ -81,11 +81,15 @@ func (p *Pack) load(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if end == 0 {
+	header := make([]byte, len(packHeader))
+	if _, err := f.ReadAt(header, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if string(header) != packHeader { // there is none yet, or it is damaged: the blocks have marks of their own
 		if _, err := p.fs.WriteAt(f, []byte(packHeader), 0); err != nil {
 			return err
 		}
-		end = int64(len(packHeader))
+		end = max(end, int64(len(packHeader)))
 	}
 	p.end, p.synced, p.skipped = end, end, skipped
 	if err := p.fs.Truncate(f, end); err != nil {
@@ -365,7 +369,7 @@ func scanPack(f io.ReaderAt, size int64, each func(content.Digest, place)) (end,
 	head := make([]byte, blockHead)
 	if n, err := f.ReadAt(head[:len(packHeader)], 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, 0, err
-	} else if got := string(head[:n]); len(got) == len(packHeader) && got != packHeader && got[:6] == packHeader[:6] {
+	} else if got := string(head[:n]); len(got) == len(packHeader) && otherVersion(got, packHeader) {
 		return 0, 0, fmt.Errorf("its format %q is that of another version: use the swarmnode that wrote it", got)
 	} else if len(got) < len(packHeader) {
 		return 0, 0, nil

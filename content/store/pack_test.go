@@ -102,7 +102,7 @@ func TestPackTornAndDamaged(t *testing.T) {
 			return !(int64(at) < ends[n] && (n == 0 || int64(at) >= ends[n-1]))
 		})
 	}
-	copy(whole, "swarmp9\n")
+	copy(whole, "swarmp2\n")
 	must(t, os.WriteFile(path, whole, 0o644))
 	if _, err := store.OpenPack(path); err == nil || !strings.Contains(err.Error(), "another version") {
 		t.Errorf("a pack of another version: %v", err)

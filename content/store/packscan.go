@@ -7,10 +7,19 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math/bits"
 	"slices"
 
 	"swarmnode/content"
 )
+
+// otherVersion says that a file with the header got is no damaged one of ours, but has a format of its own. The digit of a
+// version has an odd number of bits set, as 1, 2, 4, 7 and 8 have: so one flipped bit makes none of another.
+func otherVersion(got, ours string) bool {
+	v := len(ours) - 2
+	return got != ours && got[:v] == ours[:v] && got[v+1:] == ours[v+1:] && got[v] >= '0' && got[v] <= '9' &&
+		bits.OnesCount8(got[v])%2 == 1
+}
 
 // headSum is the checksum over a record's head, which is its first 40 bytes.
 func headSum(head []byte) uint32 { return crc32.Checksum(head[:blockHead-4], castagnoli) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -181,8 +182,7 @@ func (h *history) wantIntact(what string, dir string, fs *faulty.FS, promised ma
 			}
 		}
 	}
-	// After a fault a part of a journal record that was given up may count: the figure may then be off, the chunks are not.
-	if sum := d.SumUsed(); d.Used() != sum && h.fs.Fault == nil && h.what == "" {
+	if sum := d.SumUsed(); d.Used() != sum {
 		t.Fatalf("%s: Used = %d, the chunks here have %d bytes", what, d.Used(), sum)
 	}
 	if err := d.Sync(t.Context()); err != nil {
@@ -334,7 +334,7 @@ func TestDiskRandomFaults(t *testing.T) {
 	t.Parallel()
 	rounds := 6
 	if thorough {
-		rounds = 400
+		rounds = 1000
 	}
 	for seed := range uint64(rounds) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -367,7 +367,10 @@ func TestDiskRandomFaults(t *testing.T) {
 		}
 		h.fs.Fault = nil
 		for range 3 {
-			h.crash(rng.IntN(h.fs.Len()+1), faulty.Killed, true)
+			n := rng.IntN(h.fs.Len() + 1)
+			// As above: chunks whose last sync failed may still be in an old record, and be lost in the next power cut.
+			unknown := slices.ContainsFunc(h.fs.Ops()[:n], func(op faulty.Op) bool { return op.Failed })
+			h.crash(n, faulty.Killed, !unknown)
 			for _, c := range faulty.PowerCuts(seed, 2) {
 				h.crash(rng.IntN(h.fs.Len()+1), c, false)
 			}

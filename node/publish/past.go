@@ -9,6 +9,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/chunker"
+	"swarmnode/content/durable"
 	"swarmnode/content/store"
 )
 
@@ -146,10 +147,10 @@ func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
 
 // begin says durably that the index is no longer that of the last release alone, finish that it is.
 func (p *Publisher) begin() error {
-	if err := os.WriteFile(p.path(unfinishedName), nil, 0o600); err != nil {
+	if err := durable.WriteFile(p.path(unfinishedName), nil, 0o600); err != nil {
 		return fmt.Errorf("begin to change the publisher's index: %w", err)
 	}
-	return syncDir(p.cfg.State)
+	return nil
 }
 
 func (p *Publisher) finish() error {

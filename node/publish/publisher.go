@@ -62,7 +62,7 @@ func Open(cfg Config) (*Publisher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS{}, cfg.State, 0o700); err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
 	lock, err := durable.Lock(filepath.Join(cfg.State, lockName))

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 )
 
 // A snapshot is what the last publish saw: one record per path, in the order of content.ComparePaths, front-coded.
@@ -240,17 +241,8 @@ func replaceFile(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("replace %s: %w", to, err)
 	}
-	return syncDir(filepath.Dir(to))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
+	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
+		return fmt.Errorf("replace %s: sync its directory: %w", to, err)
 	}
 	return nil
 }
