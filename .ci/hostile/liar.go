@@ -115,6 +115,8 @@ func (a *attack) lie(ctx context.Context, s network.Stream) {
 		<-ctx.Done()
 	case "garbage":
 		write(bytes.Repeat([]byte{0x9f}, 1<<16))
+		s.CloseWrite() // a reset would overtake it
+		time.Sleep(time.Second)
 	case "drip":
 		for write(head(t.Chunk(q.First).Size)) {
 			for write([]byte{0}) {

@@ -168,6 +168,9 @@ func (a *attack) probe(ctx context.Context) error {
 		return err
 	}
 	defer h.Close()
+	if _, err := h.Connect(ctx, a.addr); err == nil {
+		fmt.Fprintln(os.Stderr, "ready")
+	}
 	began, got := time.Now(), 0
 	defer func() { fmt.Printf("%.0f\n", float64(got)/time.Since(began).Seconds()) }()
 	for segment := uint32(0); ; segment = (segment + 1) % uint32(len(a.tables)) {
