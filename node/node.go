@@ -123,6 +123,13 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.net.Serve(n.file, n.claims)
 	n.net.OnReject(func(p gossip.PeerID) { n.host.Offended(p, p2p.BadMessage) })
+	n.net.OnBadPull(func(p gossip.PeerID, answered bool) {
+		what := p2p.BadRequest
+		if answered {
+			what = p2p.BadAnswer
+		}
+		n.host.Offended(p, what)
+	})
 	for _, r := range records {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -50,6 +50,9 @@ var (
 	ErrRefused  = errors.New("the peer refuses the request")
 )
 
+// errLonger is an ErrTooLarge that no honest node causes: it says so instead of sending.
+var errLonger = fmt.Errorf("the answer is %w", ErrTooLarge)
+
 // status is the first byte of an answer.
 type status byte
 
@@ -96,6 +99,7 @@ type pullServer struct {
 	log  *slog.Logger
 
 	answered, refused atomic.Uint64
+	violated          atomic.Pointer[func(gossip.PeerID, bool)] // see OnBadPull
 
 	mu     sync.Mutex // guards what follows
 	files  func(id content.ID, name string) ([]byte, error)
@@ -127,6 +131,16 @@ func (n *Net) Serve(files func(id content.ID, name string) ([]byte, error), clai
 	n.pull.mu.Lock()
 	defer n.pull.mu.Unlock()
 	n.pull.files, n.pull.claims = files, claims
+}
+
+// OnBadPull has fn called, by several goroutines at once, for every peer that broke the pull protocol: in what it asked, or in what
+// it answered.
+func (n *Net) OnBadPull(fn func(from gossip.PeerID, answered bool)) { n.pull.violated.Store(&fn) }
+
+func (p *pullServer) violation(from gossip.PeerID, answered bool) {
+	if fn := p.violated.Load(); fn != nil {
+		(*fn)(from, answered)
+	}
 }
 
 func (p *pullServer) handle(s network.Stream) {
@@ -185,6 +199,7 @@ func (p *pullServer) answer(s network.Stream) error {
 	var req pullRequest
 	if err := content.Decode(raw, maxRequest, &req); err != nil {
 		p.refused.Add(1)
+		p.violation(gossip.PeerID(s.Conn().RemotePeer().String()), false)
 		return fmt.Errorf("read request: %w", err)
 	}
 	data, st := p.find(req)
@@ -277,6 +292,7 @@ func (n *Net) Claims(ctx context.Context, from gossip.PeerID) ([]gossip.Claim, e
 	}
 	claims, err := gossip.DecodeClaims(raw)
 	if err != nil {
+		n.pull.violation(from, true)
 		return nil, fmt.Errorf("ask %s what it publishes: %w", from, err)
 	}
 	own := claims[:0]
@@ -308,6 +324,9 @@ func (n *Net) request(ctx context.Context, from gossip.PeerID, req pullRequest) 
 	data, err := exchange(s, req)
 	if err != nil {
 		s.Reset()
+		if errors.Is(err, errLonger) {
+			n.pull.violation(from, true)
+		}
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
@@ -340,7 +359,7 @@ func exchange(s network.Stream, req pullRequest) ([]byte, error) {
 	}
 	size := binary.BigEndian.Uint32(head[1:])
 	if guard.On(guard.PullLimit) && uint64(size) > req.Max {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d were asked for", ErrTooLarge, size, req.Max)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d were asked for", errLonger, size, req.Max)
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(s, data); err != nil {

@@ -120,6 +120,12 @@ func TestPullsOfOnePeerAreLimited(t *testing.T) {
 
 func TestGarbageOnAStreamDoesNoHarm(t *testing.T) {
 	server, client, _ := serving(t)
+	bad := make(chan gossip.PeerID, 10)
+	server.net.OnBadPull(func(from gossip.PeerID, answered bool) {
+		if !answered {
+			bad <- from
+		}
+	})
 	for _, garbage := range [][]byte{nil, {0}, bytes.Repeat([]byte{0xff}, 100), make([]byte, 100_000), []byte("GET / HTTP/1.1\r\n\r\n")} {
 		s, err := client.host.NewStream(t.Context(), server.host.ID(), PullProtocol)
 		if err != nil {
@@ -135,6 +141,11 @@ func TestGarbageOnAStreamDoesNoHarm(t *testing.T) {
 	if _, err := client.net.Pull(t.Context(), server.id(), testID, "1.root.json", 1000); err != nil {
 		t.Errorf("a good request afterwards: %v", err)
 	}
+	for range 5 { // each of them
+		if from := <-bad; from != client.id() {
+			t.Errorf("%s broke the protocol, want %s", from, client.id())
+		}
+	}
 }
 
 func TestAnswersThatLie(t *testing.T) {
@@ -147,20 +158,35 @@ func TestAnswersThatLie(t *testing.T) {
 			s.Close()
 		}
 	}
+	var lies int
+	client.net.OnBadPull(func(from gossip.PeerID, answered bool) {
+		if from == server.id() && answered {
+			lies++
+		}
+	})
 	for _, c := range []struct {
 		name    string
 		handler func(network.Stream)
 		want    error
+		lies    int // so far
 	}{
-		{"huge length", answer(0, 0xff, 0xff, 0xff, 0xff), ErrTooLarge},
-		{"cut off", answer(0, 0, 0, 0, 5, 'x'), io.ErrUnexpectedEOF},
-		{"nothing", answer(), io.EOF},
-		{"status of a later program", answer(99), ErrRefused},
+		{"huge length", answer(0, 0xff, 0xff, 0xff, 0xff), ErrTooLarge, 1},
+		{"it says that it is too large", answer(3), ErrTooLarge, 1},
+		{"cut off", answer(0, 0, 0, 0, 5, 'x'), io.ErrUnexpectedEOF, 1},
+		{"nothing", answer(), io.EOF, 1},
+		{"status of a later program", answer(99), ErrRefused, 1},
 	} {
 		server.host.SetStreamHandler(PullProtocol, c.handler)
 		if _, err := client.net.Pull(t.Context(), server.id(), testID, "bundle", 10); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
 		}
+		if lies != c.lies {
+			t.Errorf("%s: %d answers broke the protocol, want %d", c.name, lies, c.lies)
+		}
+	}
+	server.host.SetStreamHandler(PullProtocol, answer(0, 0, 0, 0, 3, 0xff, 0xfe, 0xfd))
+	if got, err := client.net.Claims(t.Context(), server.id()); err == nil || lies != 2 {
+		t.Errorf("claims that cannot be read: got %v, %v, and %d lies, want 2", got, err, lies)
 	}
 	// A peer that never answers is left when the context ends.
 	server.host.SetStreamHandler(PullProtocol, func(s network.Stream) { io.ReadAll(s) })

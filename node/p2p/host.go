@@ -26,7 +26,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"swarmnode/gossip"
 )
@@ -163,7 +162,7 @@ func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource, gate
 	mux.InitialStreamWindowSize, mux.MaxStreamWindowSize = firstWindow, maxWindow
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Transport(gater.arrivals.newTCP), libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New), libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux)),
 		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),

@@ -26,6 +26,9 @@ const (
 	retryMillis = uint32(retryAfter / time.Millisecond)
 	// maxBlockAnswers is how many answers of metadata blocks are sent at a time; each holds one block.
 	maxBlockAnswers = 16
+	// maxConns and maxInbound are how many connections there are: as many again as the connection manager keeps, for those that it
+	// has not yet trimmed. Those whose handshake is not done come on top.
+	maxConns, maxInbound = 2 * maxPeers, maxPeers + maxPeers/2
 	// The connections that one address may have and open: a campus or a Kubernetes cluster behind one address. The
 	// library's own figures are 8 and 0.2/s.
 	maxConnsPerIP      = 128
@@ -127,10 +130,10 @@ func newResourceManager() (network.ResourceManager, error) {
 	}
 	lim := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
-			Conns: 2 * maxPeers, ConnsInbound: maxPeers + maxPeers/2, ConnsOutbound: maxPeers,
+			Conns: maxConns + maxTransient, ConnsInbound: maxInbound + maxTransient, ConnsOutbound: maxPeers,
 			Streams: 16384, StreamsInbound: 8192, StreamsOutbound: 8192,
 		},
-		Transient: rcmgr.ResourceLimits{Conns: 256, ConnsInbound: 128, ConnsOutbound: 128},
+		Transient: rcmgr.ResourceLimits{Conns: 128 + maxTransient, ConnsInbound: maxTransient, ConnsOutbound: 128, FD: 128 + maxTransient},
 	}.Build(scal.AutoScale())
 	v4 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxConnsPerIP}}
 	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxConnsPerIP}, {PrefixLength: 48, ConnCount: 4 * maxConnsPerIP}}

@@ -72,8 +72,9 @@ type Offender struct {
 
 // offenders remembers who did what, keeps banned peers out, and is the host's connection gater.
 type offenders struct {
-	log  *slog.Logger
-	path string // of the bans; "" is not kept
+	log      *slog.Logger
+	path     string // of the bans; "" is not kept
+	arrivals *arrivals
 
 	saving sync.Mutex // held while the file is written; taken before mu
 
@@ -84,7 +85,7 @@ type offenders struct {
 }
 
 func newOffenders(path string, log *slog.Logger) *offenders {
-	return &offenders{path: path, log: log, list: map[peer.ID]*Offender{}}
+	return &offenders{path: path, log: log, arrivals: newArrivals(), list: map[peer.ID]*Offender{}}
 }
 
 // load reads the bans in force.
@@ -229,7 +230,8 @@ func (o *offenders) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true 
 func (o *offenders) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured is called by the library.
-func (o *offenders) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+func (o *offenders) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
+	o.arrivals.done(c)
 	return !o.banned(p, time.Now())
 }
 

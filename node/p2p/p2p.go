@@ -7,7 +7,9 @@
 //
 // What a stranger can make a node hold or do, and what happens beyond:
 //
-//	connections, in all          600 inbound, 800 (maxPeers)            refused; over 400 the least useful are closed
+//	connections, in all          600 inbound, 800 (maxConns)            refused; over 400 (maxPeers) the least useful are closed
+//	TCP, handshake not done      256, 128 of one address (maxArriving)  the silent and the oldest of the most crowded address are closed
+//	TCP, nothing said            5 s (maxSilence)                       closed
 //	connections, one address     128, 10 new ones a second              refused; loopback is exempt
 //	streams, one peer, protocol  8 (maxPeerStreams)                     told "busy"; over 64 reset
 //	streams, in all, protocol    2048                                   told "busy"
