@@ -147,6 +147,7 @@ type PublishRequest struct {
 	TimestampFor time.Duration `json:"timestamp_for,omitempty"` // how long a signed timestamp is valid; 0: what was chosen before
 	Prepare      bool          `json:"prepare,omitempty"`       // do not sign: give the signing request for the holders of keys
 	Signed       []byte        `json:"signed,omitempty"`        // a signing request with signatures
+	Above        uint64        `json:"above,omitempty"`         // the release gets a greater number than this
 }
 
 // PublishProgress is where a publish stands.
