@@ -98,7 +98,8 @@ func heartbeatDue(h gossip.Head, now time.Time) bool {
 func (c *collection) contested(now time.Time) error {
 	if alarm := c.listener.Heard(now, 0).Alarm; alarm != "" {
 		return fmt.Errorf("the keys of %s have signed things that contradict each other, so nothing more is signed here (%s): publish from one "+
-			"home directory only, and start this node again when that is sure", c.name(), alarm)
+			"home directory only, and run `swarmnode keys acknowledge %s` when that is sure; if the keys were stolen, stop this node, run `swarmnode keys "+
+			"rotate snapshot timestamp release --name %s` and publish", c.name(), alarm, c.id, c.name())
 	}
 	if c.master.signer.Supersedes(c.trust) {
 		return nil // signed with keys that were replaced since: the next release follows on it

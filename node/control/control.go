@@ -23,6 +23,8 @@ type Node interface {
 	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
 	// Scrub has everything that is held read again, from now on, at so many bytes per second; 0 is the usual rate.
 	Scrub(rate int64)
+	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
+	Acknowledge(collection string) error
 }
 
 // Status is how a node is. The JSON names are kept: scripts read them.
@@ -105,6 +107,11 @@ type Scrub struct {
 // ScrubRequest asks for a scrub.
 type ScrubRequest struct {
 	Rate int64 `json:"rate,omitempty"` // bytes per second
+}
+
+// AcknowledgeRequest ends the alarm of a collection.
+type AcknowledgeRequest struct {
+	Collection string `json:"collection"` // ID or name
 }
 
 // Transfer says what moved.

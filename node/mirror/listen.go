@@ -123,6 +123,18 @@ func (l *Listener) decided(d gossip.Decision) {
 	}
 }
 
+// Acknowledge ends the alarm: the operator has looked into it. It reports whether there was one.
+func (l *Listener) Acknowledge() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.cfg.Repository.Acknowledge(); err != nil {
+		return false, err
+	}
+	was := l.alarm != ""
+	l.alarm = ""
+	return was, nil
+}
+
 // Adopt takes in what the repository has verified without the inbox: after a pull, or from this node's own signer.
 func (l *Listener) Adopt() {
 	l.mu.Lock()

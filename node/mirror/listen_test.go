@@ -204,6 +204,12 @@ func TestListenerRaisesTheAlarmOnAFork(t *testing.T) {
 		if h := e.Head(); h.Manifest != content.Sum([]byte("two")) {
 			t.Errorf("head %+v", h)
 		}
+		if was, err := e.Acknowledge(); !was || err != nil || e.Heard(time.Now(), 2).Alarm != "" || e.cfg.Repository.Alarm() != nil {
+			t.Errorf("acknowledged: %v, %v, and there is %q", was, err, e.Heard(time.Now(), 2).Alarm)
+		}
+		if was, err := e.Acknowledge(); was || err != nil {
+			t.Errorf("acknowledged again: %v, %v", was, err)
+		}
 	})
 }
 
