@@ -22,7 +22,7 @@ func (r *Repository) Scrub() (checked, damaged int, err error) {
 		want[name] = raw
 	}
 	head := r.head
-	raw, err := json.Marshal(state{Clock: r.clock, Head: &head})
+	raw, err := json.Marshal(state{Clock: r.clock, Head: &head, Alarm: r.alarm})
 	if err != nil {
 		return 0, 0, err
 	}
