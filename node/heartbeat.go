@@ -25,7 +25,8 @@ const (
 // heartbeat announces what was signed last at the start, and signs a new timestamp every hour.
 func (n *Node) heartbeat(ctx context.Context, c *collection) error {
 	m := c.master
-	if m.signer.Head().Release > 0 {
+	// What is behind a release that this node has verified would only alarm those who have it.
+	if h := m.signer.Head(); h.Release > 0 && h.Release >= c.trust.Head().Release {
 		if err := n.announce(ctx, c); err != nil {
 			n.log.Warn("release not announced", "collection", c.id, "error", err)
 		}
@@ -59,6 +60,15 @@ func (n *Node) beat(ctx context.Context, c *collection) error {
 	if err := c.master.signer.Adopt(c.trust); err != nil { // the same release, confirmed by another home with the same keys
 		return err
 	}
+	if c.master.signer.Retaking() {
+		n.askHeads(ctx, c)
+		if err := c.overtaken(time.Now()); err != nil {
+			return err
+		}
+	}
+	if c.master.signer.Overtaken() {
+		return fmt.Errorf("%s: somebody has signed a greater release with keys that were replaced: run publish, it takes control back", c.name())
+	}
 	for _, r := range c.master.signer.Renewals(time.Now()) {
 		n.log.Warn("metadata has to be signed again by the holders of its keys", "role", r.Role, "expires", r.Expires, "run", renewCommand(c.name()))
 	}
@@ -88,7 +98,8 @@ func heartbeatDue(h gossip.Head, now time.Time) bool {
 func (c *collection) contested(now time.Time) error {
 	if alarm := c.listener.Heard(now, 0).Alarm; alarm != "" {
 		return fmt.Errorf("the keys of %s have signed things that contradict each other, so nothing more is signed here (%s): publish from one "+
-			"home directory only, and start this node again when that is sure", c.name(), alarm)
+			"home directory only, and run `swarmnode keys acknowledge %s` when that is sure; if the keys were stolen, stop this node, run `swarmnode keys "+
+			"rotate snapshot timestamp release --name %s` and publish", c.name(), alarm, c.id, c.name())
 	}
 	if c.master.signer.Supersedes(c.trust) {
 		return nil // signed with keys that were replaced since: the next release follows on it

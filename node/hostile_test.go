@@ -222,5 +222,11 @@ func TestFork(t *testing.T) {
 		if err := x.beat(t.Context(), c); err == nil {
 			t.Error("a heartbeat was signed")
 		}
+		if err := x.Acknowledge("nothing"); err == nil {
+			t.Error("the alarm of a collection that is not here was acknowledged")
+		}
+		if err := x.Acknowledge(first.ID.String()); err != nil || c.trust.Alarm() != nil {
+			t.Errorf("acknowledge: %v", err)
+		}
 	}
 }

@@ -17,6 +17,8 @@ const (
 	lookAfterEvery = time.Minute
 	// cleanEvery is how often a publisher lets go of what is past its grace.
 	cleanEvery = time.Hour
+	// tellExpiringEvery is how often the log says that a publisher has not renewed what it signed.
+	tellExpiringEvery = 24 * time.Hour
 )
 
 // housekeeping looks after the collections from time to time: it opens those whose published directory is there again, and
@@ -24,8 +26,9 @@ const (
 func (n *Node) housekeeping(ctx context.Context) error {
 	tick := time.NewTicker(lookAfterEvery)
 	defer tick.Stop()
-	told := map[content.ID]uint64{} // panics of the verifier
-	saved := time.Now()             // when the coordinate was written
+	told := map[content.ID]uint64{}    // panics of the verifier
+	late := map[content.ID]time.Time{} // when it was told last that metadata was not renewed
+	saved := time.Now()                // when the coordinate was written
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,7 +47,19 @@ func (n *Node) housekeeping(ctx context.Context) error {
 				told[c.id] = p
 				n.log.Warn("somebody sends files that make the verifier panic; they are refused", "collection", c.id, "panics", p)
 			}
+			n.tellExpiring(c, time.Now(), late)
 		}
+	}
+}
+
+// tellExpiring says once a day that the publisher of a mirrored collection has not renewed something in time.
+func (n *Node) tellExpiring(c *collection, now time.Time, told map[content.ID]time.Time) {
+	if c.master != nil || now.Sub(told[c.id]) < tellExpiringEvery {
+		return
+	}
+	for _, e := range c.trust.Expiring(now) {
+		told[c.id] = now
+		n.log.Warn("the publisher has not renewed metadata: tell the publisher", "collection", c.id, "role", e.Role, "expires", e.Expires)
 	}
 }
 

@@ -38,6 +38,24 @@ func (n *Node) acceptSigned(ctx context.Context, c *collection, raw []byte, bega
 		Seconds: time.Since(began).Seconds()}, nil
 }
 
+// Acknowledge ends the alarm of a collection, given by ID or name.
+func (n *Node) Acknowledge(name string) error {
+	for _, c := range n.all() {
+		if c.id.String() != name && c.name() != name {
+			continue
+		}
+		was, err := c.listener.Acknowledge()
+		if err == nil && !was {
+			err = fmt.Errorf("there is no alarm of %s to acknowledge", name)
+		}
+		if err == nil {
+			n.log.Info("an alarm was acknowledged", "collection", c.id)
+		}
+		return err
+	}
+	return fmt.Errorf("no collection %s is here: `swarmnode status` lists them", name)
+}
+
 // KeyRing is the keys of a published collection, for work on them while no node runs with the home directory.
 type KeyRing struct {
 	Keys   *trust.Keys

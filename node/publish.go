@@ -7,11 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"time"
 
 	"swarmnode/content"
@@ -20,18 +16,6 @@ import (
 	"swarmnode/node/control"
 	"swarmnode/node/mirror"
 	"swarmnode/node/publish"
-)
-
-const (
-	// meetTimeout is how long a publish waits for somebody to ask whether there are newer releases, if this node has known
-	// anybody before.
-	meetTimeout = 5 * time.Second
-	// askHeads is how many peers are asked for the newest release before a new one is signed.
-	askHeads = 8
-	// askHeadsTimeout bounds all of that asking.
-	askHeadsTimeout = 5 * time.Second
-	// emptyList is the most bytes of a peers file that lists nobody.
-	emptyList = 64
 )
 
 // Publish makes the present state of a directory the next release of its collection, announces and serves it. It makes the
@@ -53,7 +37,7 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 	if err != nil {
 		return control.PublishResult{}, err
 	}
-	if err := n.checkHeads(ctx, c); err != nil {
+	if err := n.checkHeads(ctx, c, req.Above); err != nil {
 		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
 	}
 	if len(req.Signed) > 0 {
@@ -61,7 +45,8 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 			return *cmp.Or(done, &control.PublishResult{}), err
 		}
 	}
-	opt := publish.Options{Prepare: req.Prepare, Again: c.master.signer.Supersedes(c.trust), ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
+	again := c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
+	opt := publish.Options{Prepare: req.Prepare, Again: again, ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
 	res, err := c.master.publisher.Publish(ctx, time.Now(), opt, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
 	})
@@ -236,73 +221,4 @@ func (n *Node) openMaster(c *collection) error {
 		Held: func() int64 { return int64(m.signer.Head().Bytes) },
 	})
 	return n.catchUp(context.Background(), c)
-}
-
-// checkHeads asks those who may know for the newest release and refuses to sign past one that this node does not have.
-func (n *Node) checkHeads(ctx context.Context, c *collection) error {
-	others := n.knowsOthers()
-	if others {
-		n.meet(ctx)
-	}
-	if others || c.master.signer.Head().Release > 0 {
-		n.askHeads(ctx, c)
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err := c.contested(time.Now()); err != nil {
-		return err
-	}
-	return c.master.signer.Adopt(c.trust) // what another home with the same keys has confirmed since
-}
-
-// askHeads asks some peers at the same time, those that share the collection first, so that one that hangs does not keep the
-// others from being heard.
-func (n *Node) askHeads(ctx context.Context, c *collection) {
-	ctx, cancel := context.WithTimeout(ctx, askHeadsTimeout)
-	defer cancel()
-	peers := c.topic.Peers()
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	for _, p := range n.connected() {
-		if !slices.Contains(peers, p) {
-			peers = append(peers, p)
-		}
-	}
-	var asked sync.WaitGroup
-	defer asked.Wait()
-	for _, p := range peers[:min(len(peers), askHeads)] {
-		asked.Go(func() {
-			if err := c.listener.PullFrom(ctx, p); err != nil {
-				n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
-			}
-		})
-	}
-}
-
-// knowsOthers reports whether this node was told of peers or remembers some.
-func (n *Node) knowsOthers() bool {
-	if len(n.host.Bootstrap()) > 0 {
-		return true
-	}
-	st, err := os.Stat(filepath.Join(n.cfg.Home, peersFile))
-	return err == nil && st.Size() > emptyList
-}
-
-// meet waits until somebody is connected, but not for long.
-func (n *Node) meet(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for len(n.connected()) == 0 {
-		select {
-		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-				return
-			}
-			n.log.Warn("none of the peers known from before answers: whether they have a newer release is not known")
-			return
-		case <-tick.C:
-		}
-	}
 }

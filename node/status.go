@@ -10,6 +10,7 @@ import (
 
 	"swarmnode/content/store"
 	"swarmnode/gossip"
+	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
 	"swarmnode/node/publish"
 )
@@ -72,8 +73,9 @@ func verdict(worries []concern) (line string, fine bool) {
 // standing is the status of a collection, with what only the verdict needs.
 type standing struct {
 	control.Collection
-	signed time.Time // when the newest head was signed
-	short  bool      // Trouble is that there is no room
+	signed time.Time        // when the newest head was signed
+	short  bool             // Trouble is that there is no room
+	unkept []trust.Expiring // what the publisher has not renewed in time
 }
 
 func (n *Node) collectionStatus(c *collection, now time.Time) standing {
@@ -84,6 +86,7 @@ func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 		n.masterStatus(c, &x)
 	} else {
 		n.followerStatus(c, head, &x)
+		x.unkept = c.trust.Expiring(now)
 	}
 	x.Scrub = control.Scrub(c.scrubber().Report())
 	c.mu.Lock()
@@ -125,6 +128,9 @@ func (n *Node) masterStatus(c *collection, x *standing) {
 		x.Trouble = fmt.Sprintf("%q and %d others changed since they were published: publish again", bad[0].path, len(bad)-1)
 	case m.silent != nil && x.Alarm == "":
 		x.Trouble = fmt.Sprintf("no heartbeat could be signed: %v", m.silent)
+	}
+	if err := c.overtaken(time.Now()); x.Trouble == "" && err != nil {
+		x.Trouble = err.Error()
 	}
 	if due := m.signer.Renewals(time.Now()); x.Trouble == "" && len(due) > 0 {
 		x.Trouble = fmt.Sprintf("%s expires on %s and its keys are elsewhere: run %s", due[0].Role, due[0].Expires.Format(time.DateOnly), renewCommand(x.Name))
@@ -210,6 +216,9 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(lonely, "alone: no other node is connected")
 	case x.Lag >= staleAfter:
 		return tell(stale, "stale: the publisher of %s has not been heard since %s (%d heartbeats missed)", name, x.FreshAsOf.UTC().Format(time.RFC3339), x.Lag)
+	case len(x.unkept) > 0:
+		return tell(stale, "%s: the publisher has not renewed %s, which ends on %s: tell the publisher", name, x.unkept[0].Role,
+			x.unkept[0].Expires.UTC().Format(time.DateOnly))
 	}
 	return concern{}
 }

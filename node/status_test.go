@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"swarmnode/gossip"
+	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
 )
 
@@ -46,6 +47,9 @@ func TestWorry(t *testing.T) {
 		{"publisher, expired", mirror(func(x *standing) { x.Published, x.Expires = true, now.Add(-1) }), 0,
 			"expired: release 7 of deb was last confirmed on 2026-05-01T11:30:00Z: leave this node running"},
 		{"publisher, changed files", mirror(func(x *standing) { x.Published, x.Trouble = true, "a changed" }), 0, "deb: a changed"},
+		{"not renewed", mirror(func(x *standing) {
+			x.unkept = []trust.Expiring{{Role: "root", Expires: time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)}}
+		}), 2, "deb: the publisher has not renewed root, which ends on 2027-01-02: tell the publisher"},
 		{"publisher, fork", mirror(func(x *standing) { x.Published, x.Alarm = true, "release 8" }), 0, "alarm: the keys of deb are used elsewhere too: release 8"},
 	} {
 		if got := worry(c.x, c.peers, now).text; got != c.want {

@@ -38,7 +38,7 @@ Those who publish for many keep the keys of root and targets elsewhere, with sev
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	cmd.AddCommand(a.keysInitCommand(), a.keysShowCommand(), a.keysSignCommand(), a.keysRotateCommand())
+	cmd.AddCommand(a.keysInitCommand(), a.keysShowCommand(), a.keysSignCommand(), a.keysRotateCommand(), a.keysAcknowledgeCommand())
 	return cmd
 }
 

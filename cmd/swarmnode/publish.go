@@ -70,6 +70,7 @@ runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first
 	f.StringArrayVar(&o.request.Exclude, "exclude", nil, "leave out names or paths that match this `GLOB`; may be repeated")
 	f.DurationVar(&o.request.TimestampFor, "timestamp-for", 0, "how `LONG` what is signed is valid without this machine confirming it, such as 336h (default a year; only the first time)")
 	f.IntVar(&o.untilReplicas, "until-replicas", 0, "end when `N` mirrors have all of it: then this machine can be switched off")
+	f.Uint64Var(&o.request.Above, "above", 0, "give the release a greater number than `N`: after a theft of keys, when mirrors believe a release N of the thief")
 	f.StringVar(&o.prepare, "prepare", "", "do not publish yet: write to this `FILE` what the holders of keys that are elsewhere have to sign")
 	f.StringArrayVar(&o.signed, "signed", nil, "publish what was signed: a copy of the `FILE` that --prepare wrote; may be repeated")
 	return cmd

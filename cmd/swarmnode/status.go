@@ -162,5 +162,6 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 	}
 	if c.Alarm != "" {
 		line("alarm", "%s", c.Alarm)
+		line("what to do", "%s", alarmAdvice(c))
 	}
 }

@@ -71,12 +71,18 @@ func (r *Repository) note(now time.Time, err error) error {
 		return err
 	}
 	r.alarm = &Alarm{Seen: now, Fork: *f, Release: r.head.Release, Keys: r.set.onlineKeys()}
-	return errors.Join(err, r.keepState(r.clock, r.head, r.alarm))
+	return errors.Join(err, r.keepState(r.state()))
+}
+
+// state is what stateFile holds now. The caller holds mu.
+func (r *Repository) state() state {
+	head := r.head
+	return state{Clock: r.clock, Head: &head, Alarm: r.alarm, Seen: r.seen}
 }
 
 // keepState writes the state file.
-func (r *Repository) keepState(clock time.Time, head gossip.Head, alarm *Alarm) error {
-	raw, err := json.Marshal(state{Clock: clock, Head: &head, Alarm: alarm})
+func (r *Repository) keepState(st state) error {
+	raw, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
@@ -97,7 +103,9 @@ func (r *Repository) Acknowledge() error {
 	if r.alarm == nil {
 		return nil
 	}
-	if err := r.keepState(r.clock, r.head, nil); err != nil {
+	st := r.state()
+	st.Alarm = nil
+	if err := r.keepState(st); err != nil {
 		return fmt.Errorf("acknowledge the alarm of %s: %w", r.id, err)
 	}
 	r.alarm = nil

@@ -20,6 +20,9 @@ func TestForkIsKept(t *testing.T) {
 			if _, err := r.Verify(start, other); !errors.Is(err, gossip.ErrFork) {
 				t.Fatalf("fork: %v", err)
 			}
+			if _, bad, err := r.Scrub(); bad != 0 || err != nil {
+				t.Errorf("a scrub takes the alarm for damage: %d, %v", bad, err)
+			}
 			r = reopened(t, r)
 			want := ForkError{Name: timestampFile, Here: digestOf(mine.Files[timestampFile]), There: digestOf(other.Files[timestampFile])}
 			if a := r.Alarm(); a == nil || a.Fork != want || a.Release != 2 {

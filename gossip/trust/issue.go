@@ -252,7 +252,7 @@ func (d *draft) newRelease(r *Release) (*metadata.Metadata[metadata.TargetsType]
 		}
 		m.Signed.Targets = map[string]*metadata.TargetFiles{targetPrefix + r.Name: {
 			Length: r.Size, Hashes: metadata.Hashes{"sha256": r.Manifest[:]}, Custom: (*json.RawMessage)(&facts)}}
-		d.made.Release, d.made.Manifest = r.Number, [32]byte(r.Manifest)
+		d.made.Release, d.made.Manifest, d.made.Retaken = r.Number, [32]byte(r.Manifest), d.keys.RootVersion()
 	}
 	d.made.Delegated++
 	m.Signed.Version = d.made.Delegated

@@ -126,7 +126,7 @@ func (s *Signer) ask(req *Request) error {
 		if err != nil {
 			return err
 		}
-		m.Release, m.Manifest, m.Delegated = h.Release, content.ID(h.Manifest), d.targets.Signed.Version
+		m.Release, m.Manifest, m.Delegated, m.Retaken = h.Release, content.ID(h.Manifest), d.targets.Signed.Version, s.keys.RootVersion()
 	}
 	return s.storeMade(m)
 }

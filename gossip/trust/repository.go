@@ -36,6 +36,7 @@ type Repository struct {
 	head  gossip.Head
 	clock time.Time // the clock floor
 	alarm *Alarm    // never changed once made
+	seen  map[string]time.Time
 	stats Stats
 }
 
@@ -53,6 +54,8 @@ type state struct {
 	Clock time.Time
 	Head  *gossip.Head `json:",omitempty"`
 	Alarm *Alarm       `json:",omitempty"`
+	// Seen is when each current file but the timestamp was first verified here, by name.
+	Seen map[string]time.Time `json:",omitempty"`
 }
 
 // Open reads the state of the collection in dir, which is made if need be. Files that do not verify are left aside, as
@@ -81,7 +84,7 @@ func (r *Repository) load() error {
 			st = state{}
 		}
 	}
-	r.clock, r.alarm = st.Clock, st.Alarm
+	r.clock, r.alarm, r.seen = st.Clock, st.Alarm, st.Seen
 	if st.Head != nil && st.Head.Collection == r.id {
 		r.head = *st.Head
 	}
@@ -185,7 +188,8 @@ func (r *Repository) commit(now time.Time, set *trusted) error {
 	if alarm != nil && alarm.over(set) {
 		alarm = nil
 	}
-	if err := r.keepState(clock, set.head, alarm); err != nil {
+	seen := seenBy(r.seen, set, now)
+	if err := r.keepState(state{Clock: clock, Head: &set.head, Alarm: alarm, Seen: seen}); err != nil {
 		return err
 	}
 	if err := r.folder.write(timestampFile, files[timestampFile], 0o644); err != nil {
@@ -194,7 +198,7 @@ func (r *Repository) commit(now time.Time, set *trusted) error {
 	next := *set
 	next.files = files
 	old := r.set
-	r.set, r.head, r.clock, r.alarm = &next, set.head, clock, alarm
+	r.set, r.head, r.clock, r.alarm, r.seen = &next, set.head, clock, alarm, seen
 	for name := range old.files {
 		if files[name] == nil {
 			r.folder.sweep(func(n string) bool { return n == stateFile || files[n] != nil || !ours(n) })

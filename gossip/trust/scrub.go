@@ -21,8 +21,7 @@ func (r *Repository) Scrub() (checked, damaged int, err error) {
 	for name, raw := range r.set.files {
 		want[name] = raw
 	}
-	head := r.head
-	raw, err := json.Marshal(state{Clock: r.clock, Head: &head})
+	raw, err := json.Marshal(r.state())
 	if err != nil {
 		return 0, 0, err
 	}

@@ -53,6 +53,7 @@ type made struct {
 	Manifest  content.ID // a digest; as an ID it has a text form
 	Signed    time.Time  // newest signing time
 	Root      int64      // version under which the last timestamp was signed
+	Retaken   int64      // version of the root under which the last release was first signed; 0 if an earlier version wrote this
 	Timestamp int64
 	Snapshot  int64
 	Targets   int64
@@ -108,24 +109,7 @@ func (s *Signer) load() error {
 
 // resume verifies what was signed last under the root of that time.
 func (s *Signer) resume(timestamp []byte) (*trusted, error) {
-	p, err := peek(timestamp, roleTimestamp, MaxTimestamp)
-	if err != nil {
-		return nil, err
-	}
-	at := &trusted{files: map[string][]byte{}}
-	for _, raw := range s.keys.roots {
-		root, err := nextRoot(s.keys.id, at.root, raw)
-		if err != nil {
-			return nil, err
-		}
-		at.root = root
-		if p.root == root.Signed.Version {
-			break
-		}
-	}
-	return complete(timestampFile, timestamp, func(files map[string][]byte) (*trusted, error) {
-		return verify(s.keys.id, time.Time{}, at, gossip.Head{}, files)
-	}, func(name string, _ int64) ([]byte, error) { return s.folder.read(name) })
+	return verifyAt(s.keys.id, s.keys.roots, timestamp, func(name string, _ int64) ([]byte, error) { return s.folder.read(name) })
 }
 
 // clean removes files of the signer that the timestamp does not name.
@@ -234,7 +218,7 @@ func (s *Signer) Adopt(r *Repository) error {
 	}
 	m := made{Release: set.head.Release, Manifest: content.ID(set.head.Manifest), Signed: set.head.Signed,
 		Root: set.rootVersion(), Timestamp: set.head.TimestampVersion, Snapshot: set.snapshot.Signed.Version,
-		Targets: set.targets[roleTargets].Signed.Version, Delegated: set.snapshot.Signed.Meta[roleRelease+".json"].Version}
+		Targets: set.targets[roleTargets].Signed.Version, Delegated: set.snapshot.Signed.Meta[roleRelease+".json"].Version, Retaken: s.made.Retaken}
 	if m.Release < s.made.Release {
 		return fmt.Errorf("adopt signed state: release %d after %d: %w", m.Release, s.made.Release, gossip.ErrRollback)
 	}

@@ -93,6 +93,19 @@ func (c *Client) Scrub(ctx context.Context, req ScrubRequest) error {
 	return body.Close()
 }
 
+// Acknowledge ends the alarm of a collection, given by ID or name. The error is ErrNoNode if none runs.
+func (c *Client) Acknowledge(ctx context.Context, collection string) error {
+	raw, err := json.Marshal(AcknowledgeRequest{Collection: collection})
+	if err != nil {
+		return err
+	}
+	body, err := c.do(ctx, http.MethodPost, "/v1/acknowledge", raw)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, bytes.NewReader(body))
 	if err != nil {

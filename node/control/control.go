@@ -23,6 +23,8 @@ type Node interface {
 	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
 	// Scrub has everything that is held read again, from now on, at so many bytes per second; 0 is the usual rate.
 	Scrub(rate int64)
+	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
+	Acknowledge(collection string) error
 }
 
 // Status is how a node is. The JSON names are kept: scripts read them.
@@ -107,6 +109,11 @@ type ScrubRequest struct {
 	Rate int64 `json:"rate,omitempty"` // bytes per second
 }
 
+// AcknowledgeRequest ends the alarm of a collection.
+type AcknowledgeRequest struct {
+	Collection string `json:"collection"` // ID or name
+}
+
 // Transfer says what moved.
 type Transfer struct {
 	ReceivedBytes       uint64  `json:"received_bytes"` // chunks and metadata blocks since the start
@@ -147,6 +154,7 @@ type PublishRequest struct {
 	TimestampFor time.Duration `json:"timestamp_for,omitempty"` // how long a signed timestamp is valid; 0: what was chosen before
 	Prepare      bool          `json:"prepare,omitempty"`       // do not sign: give the signing request for the holders of keys
 	Signed       []byte        `json:"signed,omitempty"`        // a signing request with signatures
+	Above        uint64        `json:"above,omitempty"`         // the release gets a greater number than this
 }
 
 // PublishProgress is where a publish stands.

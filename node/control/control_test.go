@@ -25,7 +25,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeNode publishes as its function says.
 type fakeNode struct {
 	publish func(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
-	rate    int64 // of the scrub that was asked for
+	rate    int64  // of the scrub that was asked for
+	known   string // the only collection there is an alarm to end for
 }
 
 func (f *fakeNode) Status() Status {
@@ -37,6 +38,24 @@ func (f *fakeNode) Publish(ctx context.Context, req PublishRequest, progress fun
 }
 
 func (f *fakeNode) Scrub(rate int64) { f.rate = rate }
+
+func (f *fakeNode) Acknowledge(name string) error {
+	if name != f.known {
+		return errors.New("no alarm for " + name)
+	}
+	return nil
+}
+
+func TestAcknowledge(t *testing.T) {
+	home := t.TempDir()
+	defer serve(t, home, &fakeNode{known: "debian"})()
+	if err := NewClient(home).Acknowledge(t.Context(), "debian"); err != nil {
+		t.Error(err)
+	}
+	if err := NewClient(home).Acknowledge(t.Context(), "other"); err == nil || !strings.Contains(err.Error(), "no alarm for other") {
+		t.Errorf("a collection that is not here: %v", err)
+	}
+}
 
 // serve runs the server on home until stop is called, which gives its error.
 func serve(t *testing.T, home string, n Node) (stop func() error) {

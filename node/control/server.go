@@ -95,6 +95,16 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		}
 		n.Scrub(req.Rate)
 	})
+	mux.HandleFunc("POST /v1/acknowledge", func(w http.ResponseWriter, r *http.Request) {
+		var req AcknowledgeRequest
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req)
+		if err == nil {
+			err = n.Acknowledge(req.Collection)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
 	g := &gate{}
 	srv := &http.Server{
 		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

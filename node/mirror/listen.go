@@ -51,6 +51,7 @@ type Listener struct {
 	inbox   *gossip.Inbox
 	members *gossip.Members
 	alarm   string
+	under   int64 // version of the root of the head when the alarm was raised
 }
 
 // NewListener starts from what the repository has verified before.
@@ -63,7 +64,7 @@ func NewListener(cfg ListenConfig) *Listener {
 		inbox: gossip.NewInbox(cfg.Repository, cfg.Repository.Head()), members: gossip.NewMembers(cfg.ID),
 	}
 	if a := cfg.Repository.Alarm(); a != nil { // a restart does not make it good
-		l.alarm = a.String()
+		l.alarm, l.under = a.String(), cfg.Repository.Head().Root
 	}
 	return l
 }
@@ -109,13 +110,29 @@ func (l *Listener) member(now time.Time, payload []byte) gossip.Verdict {
 // decided acts on what the inbox found. The caller holds mu.
 func (l *Listener) decided(d gossip.Decision) {
 	if d.Alarm != "" && l.alarm == "" { // the first says it; the same comes again in other words with every pull
-		l.alarm = d.Alarm
+		l.alarm, l.under = d.Alarm, l.inbox.Head().Root
 		l.cfg.Log.Error("the publisher's keys contradict themselves: ask the publisher before you trust new releases",
 			"collection", l.cfg.ID, "what", d.Alarm)
+	}
+	if l.alarm != "" && d.News != nil && d.News.Root > l.under && l.cfg.Repository.Alarm() == nil {
+		l.alarm = "" // a release under new keys: the publisher has control again
+		l.cfg.Log.Info("the publisher has signed a release with new keys: the alarm is over", "collection", l.cfg.ID, "release", d.News.Release)
 	}
 	if d.News != nil || d.Fresh {
 		l.cfg.News(l.inbox.Head())
 	}
+}
+
+// Acknowledge ends the alarm: the operator has looked into it. It reports whether there was one.
+func (l *Listener) Acknowledge() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.cfg.Repository.Acknowledge(); err != nil {
+		return false, err
+	}
+	was := l.alarm != ""
+	l.alarm = ""
+	return was, nil
 }
 
 // Adopt takes in what the repository has verified without the inbox: after a pull, or from this node's own signer.

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// meetTimeout is how long a publish waits for somebody to ask whether there are newer releases, if this node has known
+	// anybody before.
+	meetTimeout = 5 * time.Second
+	// askHeads is how many peers are asked for the newest release before a new one is signed.
+	askHeads = 8
+	// askHeadsTimeout bounds all of that asking.
+	askHeadsTimeout = 5 * time.Second
+	// emptyList is the most bytes of a peers file that lists nobody.
+	emptyList = 64
+)
+
+// checkHeads asks those who may know for the newest release and refuses to sign past one that this node does not have.
+// After keys were replaced, numbers that somebody has taken with the old ones are skipped, and those up to above.
+func (n *Node) checkHeads(ctx context.Context, c *collection, above uint64) error {
+	others := n.knowsOthers()
+	if others {
+		n.meet(ctx)
+	}
+	if others || c.master.signer.Head().Release > 0 {
+		n.askHeads(ctx, c)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := c.contested(time.Now()); err != nil {
+		return err
+	}
+	if err := c.master.signer.Adopt(c.trust); err != nil { // what another home with the same keys has confirmed since
+		return err
+	}
+	if above > 0 {
+		return c.master.signer.Skip(above)
+	}
+	if err := c.overtaken(time.Now()); err != nil && c.master.signer.Retaking() {
+		return err
+	}
+	return nil // later on, status says so: a liar must not keep an owner from publishing for ever
+}
+
+// overtaken says that mirrors tell of a release that this home cannot know: whoever had the keys before they were replaced may
+// have signed it, and mirrors that believed him take no smaller number. They only say so, hence the owner decides.
+func (c *collection) overtaken(now time.Time) error {
+	s := c.master.signer
+	if !s.Rotated() {
+		return nil
+	}
+	greatest, count := uint64(0), 0
+	for _, m := range c.listener.Heard(now, 0).Members {
+		if m.Release > s.Taken() {
+			greatest, count = max(greatest, m.Release), count+1
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d mirrors of %s say that they have release %d or less, which was not signed here: if it is by a thief of the old keys, they "+
+		"refuse a smaller number: say --above %d; if it is a lie, say --above %d", count, c.name(), greatest, greatest, s.Taken())
+}
+
+// askHeads asks some peers at the same time, those that share the collection first, so that one that hangs does not keep the
+// others from being heard.
+func (n *Node) askHeads(ctx context.Context, c *collection) {
+	ctx, cancel := context.WithTimeout(ctx, askHeadsTimeout)
+	defer cancel()
+	peers := c.topic.Peers()
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	for _, p := range n.connected() {
+		if !slices.Contains(peers, p) {
+			peers = append(peers, p)
+		}
+	}
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	for _, p := range peers[:min(len(peers), askHeads)] {
+		asked.Go(func() {
+			// Before it may learn from this node that the keys were replaced, and forget what was signed with the old ones.
+			err := c.master.signer.SkipReplaced(ctx, func(ctx context.Context, name string, max int64) ([]byte, error) {
+				return n.net.Pull(ctx, p, c.id, name, max)
+			})
+			if err = errors.Join(err, c.listener.PullFrom(ctx, p)); err != nil {
+				n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
+			}
+		})
+	}
+}
+
+// knowsOthers reports whether this node was told of peers or remembers some.
+func (n *Node) knowsOthers() bool {
+	if len(n.host.Bootstrap()) > 0 {
+		return true
+	}
+	st, err := os.Stat(filepath.Join(n.cfg.Home, peersFile))
+	return err == nil && st.Size() > emptyList
+}
+
+// meet waits until somebody is connected, but not for long.
+func (n *Node) meet(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for len(n.connected()) == 0 {
+		select {
+		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				return
+			}
+			n.log.Warn("none of the peers known from before answers: whether they have a newer release is not known")
+			return
+		case <-tick.C:
+		}
+	}
+}
