@@ -152,7 +152,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 		return nil, err
 	}
 	c.listener = mirror.NewListener(mirror.ListenConfig{
-		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: c.news, Log: n.log,
+		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: c.news, Log: n.log, Now: n.cfg.Now,
 	})
 	return c, nil
 }

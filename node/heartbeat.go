@@ -113,7 +113,7 @@ func (n *Node) catchUp(ctx context.Context, c *collection) error {
 	if head.Release == 0 {
 		return nil
 	}
-	if err := c.trust.Refresh(ctx, time.Now(), c.master.signer.Source); err != nil {
+	if err := c.trust.Refresh(ctx, n.cfg.Now(), c.master.signer.Source); err != nil {
 		n.log.Warn("the own release does not verify", "collection", c.id, "error", err)
 	}
 	c.listener.Adopt()

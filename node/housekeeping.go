@@ -47,7 +47,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 				told[c.id] = p
 				n.log.Warn("somebody sends files that make the verifier panic; they are refused", "collection", c.id, "panics", p)
 			}
-			n.tellExpiring(c, time.Now(), late)
+			n.tellExpiring(c, n.cfg.Now(), late)
 		}
 	}
 }

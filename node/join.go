@@ -99,11 +99,11 @@ func (n *Node) followClaim(ctx context.Context, from gossip.PeerID, addr string,
 		if err := n.checkClaim(ctx, from, claim); err != nil {
 			return err
 		}
-	} else if c.trust.VerifyClaim(time.Now(), claim) != nil {
+	} else if c.trust.VerifyClaim(n.cfg.Now(), claim) != nil {
 		if err := c.listener.PullFrom(ctx, from); err != nil {
 			return err
 		}
-		if err := c.trust.VerifyClaim(time.Now(), claim); err != nil {
+		if err := c.trust.VerifyClaim(n.cfg.Now(), claim); err != nil {
 			return err
 		}
 	}
@@ -152,13 +152,13 @@ func (n *Node) checkClaim(ctx context.Context, from gossip.PeerID, claim gossip.
 	if err != nil {
 		return err
 	}
-	err = repo.Refresh(ctx, time.Now(), func(ctx context.Context, name string, max int64) ([]byte, error) {
+	err = repo.Refresh(ctx, n.cfg.Now(), func(ctx context.Context, name string, max int64) ([]byte, error) {
 		return n.net.Pull(ctx, from, claim.Collection, name, max)
 	})
 	if err != nil {
 		return err
 	}
-	return repo.VerifyClaim(time.Now(), claim)
+	return repo.VerifyClaim(n.cfg.Now(), claim)
 }
 
 // follow opens a collection as a mirror, if it is not open yet, and remembers the address that it was joined by.

@@ -54,7 +54,7 @@ func (n *Node) tellMembers(ctx context.Context, c *collection) error {
 			}
 		}
 		timer.Reset(gossip.MemberInterval)
-		now := time.Now()
+		now := n.cfg.Now()
 		t.claim = n.place.now().Claim()
 		if err := n.tellMember(ctx, c, t.claim, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
 			n.log.Warn("member record not sent", "collection", c.id, "error", err)

@@ -38,6 +38,8 @@ type Config struct {
 	ScrubRate  int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 	UserAgent  string        // default "swarmnode"
 	Log        *slog.Logger  // default: discard
+	// Now is the clock by which signatures and records are judged and made; default time.Now.
+	Now func() time.Time
 }
 
 // maxBootstrap is how many bootstrap addresses a host takes; those that collections were joined by fill up what the
@@ -79,6 +81,9 @@ type links struct {
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Home == "" {
 		return nil, errors.New("open node: no home directory")

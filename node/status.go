@@ -20,7 +20,7 @@ const staleAfter = 3
 
 // Status tells how the node is, the worst first.
 func (n *Node) Status() control.Status {
-	now := time.Now()
+	now := n.cfg.Now()
 	s := control.Status{ID: string(n.host.ID()), Addrs: n.host.Addrs(), Home: n.cfg.Home, Started: n.started}
 	s.BytesIn, s.BytesOut = n.host.Traffic()
 	for _, p := range n.host.Peers() {
@@ -206,8 +206,12 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(lonely, "alone: no other node is connected, %s is not complete", name)
 	case x.Head == 0:
 		return tell(waiting, "waiting: nobody reached so far has %s", name)
+	case x.signed.Sub(now) > trust.MaxClockStep:
+		return tell(troubled, "%s: the clock here says %s, but release %d was confirmed on %s: set the clock", name, now.UTC().Format(time.DateOnly),
+			x.Head, x.signed.UTC().Format(time.RFC3339))
 	case gone:
-		return tell(expired, "expired: the publisher of %s has not confirmed release %d since %s", name, x.Head, x.signed.UTC().Format(time.RFC3339))
+		return tell(expired, "expired: the publisher of %s has not confirmed release %d since %s, or the clock here is wrong: it says %s", name, x.Head,
+			x.signed.UTC().Format(time.RFC3339), now.UTC().Format(time.DateOnly))
 	case !x.Complete && x.Unobtainable > 0 && x.BytesInFlight == 0:
 		return tell(behind, "behind: no connected node has %d segments of %s release %d", x.Unobtainable, name, x.Head)
 	case !x.Complete:

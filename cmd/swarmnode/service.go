@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 
 func (f *nodeFlags) config(a *app) node.Config {
 	return node.Config{Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
-		UserAgent: "swarmnode/" + version(), Log: a.log()}
+		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}
 }
 
 // serve runs a node around work: work ends by itself or with ctx, then the node is stopped. If the node fails, the ctx of
@@ -117,4 +118,18 @@ func printJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// clockVariable moves the clock by which signatures are judged, e.g. by "8760h": so that the tests see what a node with a wrong
+// clock says and does. Nobody else has a use for it.
+const clockVariable = "SWARMNODE_TEST_CLOCK"
+
+// clock is the clock of a node.
+func (a *app) clock() func() time.Time {
+	by, err := time.ParseDuration(os.Getenv(clockVariable))
+	if err != nil || by == 0 {
+		return time.Now
+	}
+	a.log().Warn("the clock is moved for a test", "variable", clockVariable, "by", by)
+	return func() time.Time { return time.Now().Add(by) }
 }

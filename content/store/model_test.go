@@ -35,6 +35,7 @@ type diskModel struct {
 	here    map[content.Ref]bool
 	durable map[content.Ref]bool // of these, what survives a kill
 	known   map[uint32]bool      // the segments added
+	again   map[content.Ref]bool // were damaged after they were durable: if they are put again, the journal's old word is true again
 }
 
 var modelSegment = rapid.SampledFrom(storetest.Segments()[:2])
@@ -43,7 +44,7 @@ var modelSegment = rapid.SampledFrom(storetest.Segments()[:2])
 func TestDiskModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &diskModel{t: t, dir: t.TempDir(), here: map[content.Ref]bool{}, durable: map[content.Ref]bool{}, known: map[uint32]bool{}}
+		m := &diskModel{t: t, dir: t.TempDir(), here: map[content.Ref]bool{}, durable: map[content.Ref]bool{}, known: map[uint32]bool{}, again: map[content.Ref]bool{}}
 		m.d = openDisk(t, m.dir, store.Config{})
 		actions := m.changes()
 		maps.Copy(actions, m.accidents())
@@ -133,6 +134,7 @@ func (m *diskModel) accidents() map[string]func(*rapid.T) {
 			}
 			delete(m.here, s.Ref(i))
 			delete(m.durable, s.Ref(i))
+			m.again[s.Ref(i)] = true
 		},
 		"reopen": func(rt *rapid.T) {
 			must(m.t, m.d.Close())
@@ -149,10 +151,14 @@ func (m *diskModel) accidents() map[string]func(*rapid.T) {
 			for _, n := range m.d.Segments() {
 				m.known[n] = true
 			}
-			clear(m.here)
-			for ref := range m.durable {
-				m.here[ref] = true
+			put := m.here
+			m.here = maps.Clone(m.durable)
+			for ref := range m.again {
+				if _, err := m.d.Chunk(ref, nil); put[ref] && err == nil {
+					m.here[ref], m.durable[ref] = true, true
+				}
 			}
+			clear(m.again)
 		},
 	}
 }

@@ -39,6 +39,7 @@ type ListenConfig struct {
 	// News is called for every head that is newer or fresher, one call at a time. It must not wait.
 	News func(gossip.Head)
 	Log  *slog.Logger
+	Now  func() time.Time // default time.Now
 }
 
 // Listener hears what is said of one collection and believes what is proved: it owns the Inbox, the view of the members, and
@@ -56,6 +57,9 @@ type Listener struct {
 
 // NewListener starts from what the repository has verified before.
 func NewListener(cfg ListenConfig) *Listener {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -71,7 +75,7 @@ func NewListener(cfg ListenConfig) *Listener {
 
 // Message judges a message of the collection's topic.
 func (l *Listener) Message(_ context.Context, from gossip.PeerID, kind gossip.Kind, payload []byte) gossip.Verdict {
-	now := time.Now()
+	now := l.cfg.Now()
 	if kind == gossip.KindMember {
 		return l.member(now, payload)
 	}
@@ -192,7 +196,7 @@ func (l *Listener) Run(ctx context.Context) error {
 func (l *Listener) PullFrom(ctx context.Context, from gossip.PeerID) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	err := l.cfg.Repository.Refresh(ctx, time.Now(), func(ctx context.Context, name string, max int64) ([]byte, error) {
+	err := l.cfg.Repository.Refresh(ctx, l.cfg.Now(), func(ctx context.Context, name string, max int64) ([]byte, error) {
 		return l.cfg.Pull(ctx, from, l.cfg.ID, name, max)
 	})
 	if errors.Is(err, gossip.ErrFork) || errors.Is(err, gossip.ErrRollback) {
