@@ -124,7 +124,7 @@ func (e *BudgetError) Error() string {
 
 // full marks err as ErrDiskFull when that is its cause.
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if !errors.Is(err, ErrDiskFull) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	return err
