@@ -37,7 +37,7 @@ func (n *Node) checkHeads(ctx context.Context, c *collection, above uint64) erro
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := c.contested(time.Now()); err != nil {
+	if err := c.contested(n.cfg.Now()); err != nil {
 		return err
 	}
 	if err := c.master.signer.Adopt(c.trust); err != nil { // what another home with the same keys has confirmed since
@@ -46,7 +46,7 @@ func (n *Node) checkHeads(ctx context.Context, c *collection, above uint64) erro
 	if above > 0 {
 		return c.master.signer.Skip(above)
 	}
-	if err := c.overtaken(time.Now()); err != nil && c.master.signer.Retaking() {
+	if err := c.overtaken(n.cfg.Now()); err != nil && c.master.signer.Retaking() {
 		return err
 	}
 	return nil // later on, status says so: a liar must not keep an owner from publishing for ever

@@ -34,13 +34,13 @@ func (n *Node) heartbeat(ctx context.Context, c *collection) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(heartbeatIn(m.signer.Head(), time.Now()))
+		timer.Reset(heartbeatIn(m.signer.Head(), n.cfg.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		}
-		if !heartbeatDue(m.signer.Head(), time.Now()) {
+		if !heartbeatDue(m.signer.Head(), n.cfg.Now()) {
 			continue
 		}
 		err := n.beat(ctx, c)
@@ -54,7 +54,7 @@ func (n *Node) heartbeat(ctx context.Context, c *collection) error {
 // beat signs a timestamp and announces it, unless the keys are in use elsewhere: signing an older release as the present
 // one would raise an alarm on every mirror.
 func (n *Node) beat(ctx context.Context, c *collection) error {
-	if err := c.contested(time.Now()); err != nil {
+	if err := c.contested(n.cfg.Now()); err != nil {
 		return err
 	}
 	if err := c.master.signer.Adopt(c.trust); err != nil { // the same release, confirmed by another home with the same keys
@@ -62,17 +62,17 @@ func (n *Node) beat(ctx context.Context, c *collection) error {
 	}
 	if c.master.signer.Retaking() {
 		n.askHeads(ctx, c)
-		if err := c.overtaken(time.Now()); err != nil {
+		if err := c.overtaken(n.cfg.Now()); err != nil {
 			return err
 		}
 	}
 	if c.master.signer.Overtaken() {
 		return fmt.Errorf("%s: somebody has signed a greater release with keys that were replaced: run publish, it takes control back", c.name())
 	}
-	for _, r := range c.master.signer.Renewals(time.Now()) {
+	for _, r := range c.master.signer.Renewals(n.cfg.Now()) {
 		n.log.Warn("metadata has to be signed again by the holders of its keys", "role", r.Role, "expires", r.Expires, "run", renewCommand(c.name()))
 	}
-	if _, err := c.master.signer.Heartbeat(time.Now()); err != nil {
+	if _, err := c.master.signer.Heartbeat(n.cfg.Now()); err != nil {
 		return err
 	}
 	return n.announce(ctx, c)

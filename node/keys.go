@@ -24,7 +24,7 @@ func (n *Node) acceptSigned(ctx context.Context, c *collection, raw []byte, bega
 	if err != nil {
 		return nil, err
 	}
-	if err := c.master.publisher.Accept(time.Now(), req); err != nil {
+	if err := c.master.publisher.Accept(n.cfg.Now(), req); err != nil {
 		return nil, err
 	}
 	h, ok := req.Release()

@@ -47,7 +47,7 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 	}
 	again := c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
 	opt := publish.Options{Prepare: req.Prepare, Again: again, ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
-	res, err := c.master.publisher.Publish(ctx, time.Now(), opt, func(p publish.Progress) {
+	res, err := c.master.publisher.Publish(ctx, n.cfg.Now(), opt, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
@@ -158,7 +158,7 @@ func (n *Node) newPublished(name, dir string, life time.Duration) (*collection, 
 	keys := filepath.Join(n.cfg.Home, keysDir, name)
 	k, err := trust.OpenKeys(keys)
 	if errors.Is(err, fs.ErrNotExist) {
-		k, _, err = trust.Init(keys, time.Now(), trust.Lifetimes{Timestamp: life})
+		k, _, err = trust.Init(keys, n.cfg.Now(), trust.Lifetimes{Timestamp: life})
 	}
 	if err != nil {
 		return nil, err

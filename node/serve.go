@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"swarmnode/content"
 	"swarmnode/content/store"
@@ -89,7 +88,7 @@ func (n *Node) claims() []gossip.Claim {
 	var list []gossip.Claim
 	for _, c := range n.all() {
 		if c.master != nil && c.master.signer.Head().Release > 0 && len(list) < gossip.MaxClaims {
-			list = append(list, c.master.signer.Claim(n.host.ID(), time.Now()))
+			list = append(list, c.master.signer.Claim(n.host.ID(), n.cfg.Now()))
 		}
 	}
 	return list

@@ -129,10 +129,10 @@ func (n *Node) masterStatus(c *collection, x *standing) {
 	case m.silent != nil && x.Alarm == "":
 		x.Trouble = fmt.Sprintf("no heartbeat could be signed: %v", m.silent)
 	}
-	if err := c.overtaken(time.Now()); x.Trouble == "" && err != nil {
+	if err := c.overtaken(n.cfg.Now()); x.Trouble == "" && err != nil {
 		x.Trouble = err.Error()
 	}
-	if due := m.signer.Renewals(time.Now()); x.Trouble == "" && len(due) > 0 {
+	if due := m.signer.Renewals(n.cfg.Now()); x.Trouble == "" && len(due) > 0 {
 		x.Trouble = fmt.Sprintf("%s expires on %s and its keys are elsewhere: run %s", due[0].Role, due[0].Expires.Format(time.DateOnly), renewCommand(x.Name))
 	}
 	x.Complete = x.Complete && len(m.bad) == 0
