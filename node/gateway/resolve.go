@@ -65,7 +65,7 @@ func (g *Gateway) find(rel *Release, path string) (*object, error) {
 	if o, ok := g.objects.get(key); ok {
 		return o, nil
 	}
-	e, err := follow(rel, path)
+	e, err := g.follow(rel, path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,17 +75,17 @@ func (g *Gateway) find(rel *Release, path string) (*object, error) {
 }
 
 // follow resolves path to an entry that is no symlink.
-func follow(rel *Release, path string) (content.Entry, error) {
+func (g *Gateway) follow(rel *Release, path string) (content.Entry, error) {
 	links := 0
 	for {
-		e, err := lookup(rel, path)
+		e, err := g.lookup(rel, path)
 		switch {
 		case err == nil && !e.IsLink():
 			return e, nil
 		case err == nil: // the path itself is a symlink
 			path, err = target(e, "")
 		case errors.Is(err, content.ErrNoEntry):
-			path, err = throughLink(rel, path)
+			path, err = g.throughLink(rel, path)
 		}
 		if err != nil {
 			return content.Entry{}, err
@@ -97,20 +97,33 @@ func follow(rel *Release, path string) (content.Entry, error) {
 }
 
 // lookup is content.Lookup with the top directory, which is not an entry of the tree.
-func lookup(rel *Release, path string) (content.Entry, error) {
+func (g *Gateway) lookup(rel *Release, path string) (content.Entry, error) {
 	if path == "" {
 		return content.Entry{Mode: content.ModeDir | 0o755}, nil
 	}
-	return content.Lookup(rel.Manifest.Tree, rel.Blocks, path)
+	return content.Lookup(rel.Manifest.Tree, g.tree(rel), path)
 }
 
+// tree is the blocks of a release, with the nodes of its tree that are remembered.
+func (g *Gateway) tree(rel *Release) content.BlockSource { return keptNodes{rel.Blocks, g.nodes} }
+
+// keptNodes is a content.NodeKeeper.
+type keptNodes struct {
+	content.BlockSource
+	nodes *recent[content.Digest, content.Node]
+}
+
+func (k keptNodes) KeptNode(d content.Digest) (content.Node, bool) { return k.nodes.get(d) }
+
+func (k keptNodes) KeepNode(d content.Digest, n content.Node, size int) { k.nodes.put(d, n, size) }
+
 // throughLink replaces the first directory of path that is a symlink by its target.
-func throughLink(rel *Release, path string) (string, error) {
+func (g *Gateway) throughLink(rel *Release, path string) (string, error) {
 	for i, c := range path {
 		if c != '/' {
 			continue
 		}
-		e, err := lookup(rel, path[:i])
+		e, err := g.lookup(rel, path[:i])
 		switch {
 		case err != nil && !errors.Is(err, content.ErrNoEntry):
 			return "", err
