@@ -32,13 +32,7 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	if err := f.disk.Add(ref.Segment, r.Infos[ref.Segment], t); err != nil {
 		return nil, passing(err)
 	}
-	if data, err = f.fetch.Read(ctx, t, ref, buf); err != nil {
-		return nil, passing(err)
-	}
-	if data != nil {
-		return data, nil
-	}
-	data, err = f.disk.Chunk(ref, buf)
+	data, err = f.fetch.Read(ctx, t, ref, buf)
 	return data, passing(err)
 }
 
