@@ -416,4 +416,3 @@ func TestManyReadersShareTheRoom(t *testing.T) {
 		r.wantNothing()
 	})
 }
-
