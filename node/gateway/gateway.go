@@ -104,10 +104,10 @@ const (
 	nodeBytes = 8 << 20
 	// objectsKept is how many looked-up paths are remembered, at about a kilobyte each: the packages that a day's updates are about.
 	objectsKept = 8 << 10
-	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 4 million chunks.
-	layoutBytes = 16 << 20
+	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 2 million chunks.
+	layoutBytes = 8 << 20
 	// pageBytes bounds the directory pages that are kept; the largest directories of archives have 1 MB of them.
-	pageBytes = 16 << 20
+	pageBytes = 8 << 20
 	// sumsKept bounds the lines of Release files that are remembered, an eighth of them of one file. Those of Debian have 1,500 to
 	// 6,000 a section, and one costs about 200 bytes.
 	sumsKept = 200_000

@@ -168,40 +168,38 @@ type found struct {
 }
 
 // locate finds a path in the releases in which it may be looked for: what changes under its name is in the current release only, all
-// else also in the served one and those that are kept. The first error counts, as it is about the newest release.
+// else also in the served one and those that are kept. The first error counts, as it is about the newest release, unless a later one
+// says that the path may be there after all.
 func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, path string) (found, error) {
-	var first error
-	for _, rel := range c.releases(current, mutable(path)) {
-		o, err := g.find(rel, path)
-		if errors.Is(err, content.ErrNoEntry) {
-			o, err = g.byHash(ctx, rel, c, path, err)
+	o, first := g.findHashed(ctx, current, c, path)
+	if first == nil {
+		return found{current, o}, nil
+	}
+	if mutable(path) {
+		return found{}, first
+	}
+	for _, rel := range append([]*Release{c.Served}, c.Kept...) {
+		if rel == current {
+			continue
 		}
+		o, err := g.findHashed(ctx, rel, c, path)
 		if err == nil {
 			return found{rel, o}, nil
 		}
-		if first == nil || !errors.Is(err, content.ErrNoEntry) && errors.Is(first, content.ErrNoEntry) {
+		if errors.Is(first, content.ErrNoEntry) && !errors.Is(err, content.ErrNoEntry) {
 			first = err
 		}
 	}
 	return found{}, first
 }
 
-// releases lists where a path is looked for, in order.
-func (c *Collection) releases(current *Release, currentOnly bool) []*Release {
-	if currentOnly {
-		return []*Release{current}
+// findHashed is find, also for what apt asks for by its hash.
+func (g *Gateway) findHashed(ctx context.Context, rel *Release, c *Collection, path string) (*object, error) {
+	o, err := g.find(rel, path)
+	if errors.Is(err, content.ErrNoEntry) {
+		return g.byHash(ctx, rel, c, path, err)
 	}
-	out := make([]*Release, 0, len(c.Kept)+2)
-	out = append(out, current)
-	if c.Served != current {
-		out = append(out, c.Served)
-	}
-	for _, r := range c.Kept {
-		if r != current {
-			out = append(out, r)
-		}
-	}
-	return out
+	return o, err
 }
 
 // serveCollection answers a path of a collection; path is "" or begins with a slash.
