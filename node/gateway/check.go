@@ -21,7 +21,7 @@ const (
 	// checkSpread is the time over which checks are spread that all become due in one moment: at the start and when the release changes.
 	checkSpread = 10 * time.Second
 	// checkLook is how often the list of gateways is looked at. It is also how late a check can begin.
-	checkLook = 2 * time.Second
+	checkLook = 5 * time.Second
 	// checkAtOnce is how many gateways are checked at the same time, so that up to 4 MiB are on their way.
 	checkAtOnce = 4
 	// checkTimeout bounds one check. A gateway that does not give 1 MiB in it is none to name to others: pacman asks for the
