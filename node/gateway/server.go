@@ -158,13 +158,15 @@ func (s *Server) setUp() {
 	handler := http.HandlerFunc(s.serve)
 	quiet := slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug) // clients that break off are no news
 	s.http = &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx }}
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return WithConnection(ctx) }}
 	if s.pair == nil {
 		return
 	}
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.get}
 	s.quic = &quic.Transport{Conn: s.udp, VerifySourceAddress: func(net.Addr) bool { return s.limiter.busy() }}
-	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout}
+	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context { return WithConnection(ctx) }}
 }
 
 // Run serves until ctx ends, lets requests finish for 4 s, closes what is left and waits for it. It gives the cause of the end.
