@@ -166,6 +166,7 @@ func (s *Server) setUp() {
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.get}
 	s.quic = &quic.Transport{Conn: s.udp, VerifySourceAddress: func(net.Addr) bool { return s.limiter.busy() }}
 	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		TLSConfig:   http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
 		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context { return WithConnection(ctx) }}
 }
 
@@ -230,7 +231,7 @@ func (s *Server) finish() {
 
 // serveQUIC accepts HTTP/3 connections.
 func (s *Server) serveQUIC() error {
-	l, err := s.quic.ListenEarly(http3.ConfigureTLSConfig(s.http.TLSConfig), &quic.Config{MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams,
+	l, err := s.quic.ListenEarly(s.http3.TLSConfig, &quic.Config{MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams,
 		HandshakeIdleTimeout: headerTimeout})
 	if err != nil {
 		return fmt.Errorf("gateway: HTTP/3: %w", err)
