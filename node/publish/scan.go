@@ -62,7 +62,8 @@ type Changes struct {
 	Racy      int      // how many of all changed too short before the scan to be trusted next time
 	Skipped   []Bad    // what was left out, with ScanOptions.SkipBad
 
-	seen *snapshot
+	heavy []string // paths of all files of at least HeavySize, in order
+	seen  *snapshot
 }
 
 // Files gives the new or changed paths in order. They are read from the file that the scan wrote, not from memory.
@@ -195,6 +196,9 @@ func (m *merge) see(f *File) error {
 	if changed && f.Ctime > m.trusted && !f.isDir() {
 		f.Ctime = 0
 		m.changes.Racy++
+	}
+	if f.kind() == content.ModeFile && f.Size >= HeavySize {
+		m.changes.heavy = append(m.changes.heavy, f.Path)
 	}
 	m.out.add(f, changed)
 	return nil
