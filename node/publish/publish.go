@@ -27,6 +27,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	began := time.Now()
+	o.heavy = p.heavy
 	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}
 	res, err := r.publish(ctx, o)
 	if err != nil {

@@ -26,6 +26,8 @@ type ScanOptions struct {
 	Exclude    []string // patterns of path.Match; with a '/' against the whole path, else against the name. None by default.
 	SkipBad    bool     // leave out what cannot be published instead of refusing the tree
 	AllowEmpty bool     // a tree without any entry is meant
+
+	heavy int64 // from which size on a file is listed in Changes.heavy; 0: never
 }
 
 // ScanError says which paths keep a tree from being published.
@@ -62,7 +64,7 @@ type Changes struct {
 	Racy      int      // how many of all changed too short before the scan to be trusted next time
 	Skipped   []Bad    // what was left out, with ScanOptions.SkipBad
 
-	heavy []string // paths of all files of at least HeavySize, in order
+	heavy []string // paths of all heavy files, in order
 	seen  *snapshot
 }
 
@@ -113,7 +115,7 @@ func Scan(ctx context.Context, now time.Time, root *os.Root, previous iter.Seq2[
 	if err != nil {
 		return nil, err
 	}
-	m := &merge{next: next, out: out, trusted: now.Add(-racy).UnixNano()}
+	m := &merge{next: next, out: out, trusted: now.Add(-racy).UnixNano(), heavy: o.heavy}
 	bad, err := m.run(ctx, root, o)
 	if err != nil {
 		out.file.Close()
@@ -139,6 +141,7 @@ type merge struct {
 	before  File // the previous record that comes next
 	more    bool // there is one
 	trusted int64
+	heavy   int64 // see ScanOptions
 	out     *snapshotWriter
 	changes Changes
 }
@@ -197,7 +200,7 @@ func (m *merge) see(f *File) error {
 		f.Ctime = 0
 		m.changes.Racy++
 	}
-	if f.kind() == content.ModeFile && f.Size >= HeavySize {
+	if m.heavy > 0 && f.kind() == content.ModeFile && f.Size >= m.heavy {
 		m.changes.heavy = append(m.changes.heavy, f.Path)
 	}
 	m.out.add(f, changed)

@@ -26,7 +26,7 @@ func (r *run) targets(m *content.Manifest) ([]trust.SignedFile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find a heavy file: %w", err)
 		}
-		if e.IsFile() && e.Size >= HeavySize {
+		if e.IsFile() && e.Size >= uint64(r.heavy) {
 			heavy = append(heavy, trust.SignedFile{Path: trust.TreeTarget + path, Size: int64(e.Size), SHA256: e.SHA256})
 		}
 	}

@@ -4,7 +4,6 @@ package publish
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -17,16 +16,18 @@ import (
 // TestTargets: what stock TUF clients verify goes along with the tree.
 func TestTargets(t *testing.T) {
 	m := newMaster(t)
-	heavy := func(name string, size int64) { // a sparse file; .xz is cut every 1 MiB, all into the same chunk
+	if m.pub.heavy != HeavySize {
+		t.Errorf("heavy from %d bytes on", m.pub.heavy)
+	}
+	const size = 3 << 20 // so that the test takes no minute
+	m.pub.heavy = size
+	heavy := func(name string, size int) {
 		t.Helper()
-		m.write(map[string]string{name: ""})
-		if err := os.Truncate(filepath.Join(m.tree, name), size); err != nil {
-			t.Fatal(err)
-		}
+		m.write(map[string]string{name: string(random(1, size))})
 	}
 	m.write(map[string]string{"small": "x", "link.img.xz": "-> iso/a.img.xz"})
-	heavy("iso/a.img.xz", HeavySize)
-	heavy("almost.img.xz", HeavySize-1)
+	heavy("iso/a.img.xz", size)
+	heavy("almost.img.xz", size-1)
 	check := func(heavy ...string) {
 		t.Helper()
 		m.publish()
@@ -75,7 +76,7 @@ func TestTargets(t *testing.T) {
 	check("iso/a.img.xz")
 	m.write(map[string]string{"small": "x", "new": "y"})
 	check("iso/a.img.xz") // it has not changed, and still is a target
-	heavy("iso/b.img.xz", HeavySize+1)
+	heavy("iso/b.img.xz", size+1)
 	check("iso/a.img.xz", "iso/b.img.xz")
 	m.remove("iso/a.img.xz")
 	check("iso/b.img.xz")
