@@ -92,7 +92,7 @@ func (r *reader) load(ctx context.Context, off, end int64, wait time.Duration) e
 	r.piece.close()
 	r.now, r.at = -1, r.layout.place(n)
 	r.ahead(n, end)
-	if r.flush != nil && !r.c.Source.Here(r.at.ref) {
+	if away := len(r.missing) > 0 && r.missing[0] == n; away && r.flush != nil {
 		if err := r.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}

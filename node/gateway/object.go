@@ -13,14 +13,10 @@ import (
 type object struct {
 	path  string        // as it was asked for
 	entry content.Entry // no symlink; its path is where the symlinks led
+	mtime time.Time     // of the entry; zero when it has none
 
-	mtime    time.Time // of the entry; zero when it has none
-	etag     []string
-	modified []string
-	digest   []string
-	repr     []string
-	ctype    []string
-	cache    []string
+	// The values of headers, each a slice of one, as http.Header has them: setting them then allocates nothing.
+	etag, modified, digest, repr, ctype, cache []string
 }
 
 // acceptRanges is shared by all answers; nobody writes to it.
@@ -31,16 +27,19 @@ func newObject(path string, e content.Entry) *object {
 	if !e.IsFile() {
 		return o
 	}
-	o.mtime = sinceEpoch(e.Mtime)
-	if !o.mtime.IsZero() {
-		o.modified = []string{o.mtime.Format(http.TimeFormat)}
-	}
 	sum := base64.StdEncoding.EncodeToString(e.SHA256[:])
-	o.etag = []string{`"` + e.SHA256.String() + `"`}
-	o.digest = []string{"SHA-256=" + sum}      // RFC 3230: aria2 verifies it
-	o.repr = []string{"sha-256=:" + sum + ":"} // RFC 9530
-	o.ctype = []string{mediaType(path, e.Path)}
-	o.cache = []string{cacheControl(path)}
+	values := [6]string{
+		`"` + e.SHA256.String() + `"`,
+		"SHA-256=" + sum,        // RFC 3230: aria2 verifies it
+		"sha-256=:" + sum + ":", // RFC 9530
+		mediaType(path, e.Path),
+		cacheControl(path),
+	}
+	o.etag, o.digest, o.repr, o.ctype, o.cache = values[0:1:1], values[1:2:2], values[2:3:3], values[3:4:4], values[4:5:5]
+	if o.mtime = sinceEpoch(e.Mtime); !o.mtime.IsZero() {
+		values[5] = o.mtime.Format(http.TimeFormat)
+		o.modified = values[5:6:6]
+	}
 	return o
 }
 
