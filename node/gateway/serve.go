@@ -122,17 +122,27 @@ func precondition(h http.Header, etag string, mtime time.Time) int {
 		if !matches(match, etag, false) {
 			return http.StatusPreconditionFailed
 		}
-	} else if since, err := http.ParseTime(h.Get("If-Unmodified-Since")); err == nil && !mtime.IsZero() && mtime.After(since) {
+	} else if since, ok := date(h, "If-Unmodified-Since"); ok && !mtime.IsZero() && mtime.After(since) {
 		return http.StatusPreconditionFailed
 	}
 	if none := h.Values("If-None-Match"); len(none) > 0 {
 		if matches(none, etag, true) {
 			return http.StatusNotModified
 		}
-	} else if since, err := http.ParseTime(h.Get("If-Modified-Since")); err == nil && !mtime.IsZero() && !mtime.After(since) {
+	} else if since, ok := date(h, "If-Modified-Since"); ok && !mtime.IsZero() && !mtime.After(since) {
 		return http.StatusNotModified
 	}
 	return 0
+}
+
+// date reads a header. Most requests have none, and finding that out by parsing would cost six errors.
+func date(h http.Header, name string) (time.Time, bool) {
+	v := h.Get(name)
+	if v == "" {
+		return time.Time{}, false
+	}
+	at, err := http.ParseTime(v)
+	return at, err == nil
 }
 
 // matches reports whether a list of ETags has this one. Ours hold no comma, so cutting at commas finds it.
@@ -171,7 +181,7 @@ func serveText(w http.ResponseWriter, r *http.Request, ctype string, body []byte
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-cache")
 	}
-	modified, _ := http.ParseTime(h.Get("Last-Modified")) // zero if it has none
+	modified, _ := date(h, "Last-Modified") // zero if it has none
 	if s := precondition(r.Header, etag, modified); s != 0 {
 		w.WriteHeader(s)
 		return
