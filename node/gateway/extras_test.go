@@ -509,3 +509,13 @@ func TestOverConnection(t *testing.T) {
 		t.Errorf("%q, %v, want the URL of the server, %s", body, err, server.URL)
 	}
 }
+
+// BenchmarkPieces is what a torrent costs beside reading the file.
+func BenchmarkPieces(b *testing.B) {
+	data := make([]byte, content.MaxChunkSize)
+	b.SetBytes(int64(len(data)))
+	p := piecer{length: 4 << 20, hash: sha1.New()}
+	for b.Loop() {
+		p.write(data)
+	}
+}
