@@ -118,6 +118,8 @@ arch() {
   repo-add -q -s -k "$(gpg --list-keys --with-colons "$key" | awk -F: '/^fpr/ { print $10; exit }')" "$dir/story.db.tar.gz" "$dir"/*.pkg.tar \
     >>"$work/logs/tree.err" 2>&1
   rm -f "$dir"/*.old "$dir"/*.old.sig
+  # A publisher whose files become older, as one whose master was replaced; see pacman_second.
+  if (($2 > 1)); then touch -d 2020-01-01 "$dir"/story.db*; fi
 }
 
 # image TREE: an image of 24 MiB with its .zsync file, and beside the tree an older state of it: each 40th block differs, so that a

@@ -44,7 +44,7 @@ serve_with_nginx() {
 
 serve_with_gateway() {
   join "$1" "$work/$1" "${ports[$1]}" "$address" --collection "$id" --gateway "127.0.0.1:${gateway[$1]}" \
-    --gateway-url "http://127.0.0.1:${gateway[$1]}/" --access-log "${logs[$1]}"
+    --gateway-url "http://127.0.0.1:${gateway[$1]}/" --allow-private --access-log "${logs[$1]}"
   until_true 120 "$1 complete" complete "$work/$1" "$id" "$release"
   until_true 10 "the gateway of $1 answers" curl -sf "http://127.0.0.1:${gateway[$1]}/archive/"
 }
@@ -77,6 +77,9 @@ asked() {
 # requests PATTERN...: how many.
 requests() { asked "$@" | wc -l; }
 
+# served prints the number of the release that the first gateway serves.
+served() { curl -sSf "${base%/archive}/-/status.json" | jq -e '.collections[0].release'; }
+
 # dying_server starts one whose connections end after 3 MB, as when a gateway is killed; sets dying to the archive's address there.
 dying_server() {
   free_port
@@ -85,6 +88,7 @@ dying_server() {
   until_true 10 "the relay answers" curl -sf -o /dev/null "$dying/"
 }
 
+both_listed() { [[ $(curl -sSf "$base/?mirrorlist" | wc -l) == 2 && $(curl -sSf "$base2/?mirrorlist" | wc -l) == 2 ]]; }
 no_errors() { not asked '" 5[0-9][0-9] '; }
 gateway_only() { [[ $server == gateway ]]; }
 
@@ -103,6 +107,7 @@ for m in m1 m2; do free_port; ports[$m]=$port; done
 if gateway_only; then start_master; fi
 serve
 if gateway_only; then stop TERM master; step "the master is off, two gateways serve release $release"; fi
+if gateway_only; then until_true 120 "each gateway has found the other one right" both_listed; fi
 mark
 
 apt_story
