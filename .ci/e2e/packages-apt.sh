@@ -180,15 +180,42 @@ apt_second() {
     if [[ $f == Packages.xz ]]; then f=main/binary-amd64/$f; fi
     check "$f is the new one at both gateways" same_at_both "dists/bare/$f"
   done
+  one_connection
 }
+
+# one_connection: the requests of one connection see one release, also those after a change. curl asks every three seconds: for the
+# signed list first, then again and again for the index that it names.
+one_connection() {
+  local d=dists/names/main/binary-amd64/Packages.xz before n sum
+  before=$(served)
+  curl -sS --rate 20/m -o "$work/one-InRelease" "$base/dists/names/InRelease" -o "$work/one-1" "$base/$d" -o "$work/one-2" "$base/$d" -o "$work/one-3" "$base/$d" \
+    -o "$work/one-4" "$base/$d" -o "$work/one-5" "$base/$d" -w '%{num_connects}\n' >"$work/logs/one.out" 2>"$work/logs/one.err" &
+  pid[one]=$!
+  until_true 10 "curl has its first answer" test -s "$work/one-InRelease"
+  change another
+  check "the release changed while the connection lasts" test "$(served)" -gt "$before" -a ! -e "$work/one-5"
+  reap one
+  check "curl used one connection" test "$(xargs <"$work/logs/one.out")" = "1 0 0 0 0 0"
+  for n in {1..5}; do
+    sum=$(sha256sum <"$work/one-$n" | cut -d' ' -f1)
+    check "index $n is the one that the signed list of its connection names" grep -q "^ $sum .*/Packages.xz$" "$work/one-InRelease"
+  done
+  check "a new connection sees the new release" same_bytes "$base/$d" "$work/tree/$d"
+}
+
+another() { story_deb "$work/tree" 9 && suite "$work/tree" names no no SHA256; }
 
 same_at_both() { same_bytes "$base/$1" "$work/tree/$1" && same_bytes "$base2/$1" "$work/tree/$1"; }
 
-# apt_switch: ten releases while apt updates all the time, slowly, so that releases change between its requests. Each update must
-# end well, and the package that its lists name must be had afterwards, although it may be gone from the tree.
+# apt_switch: ten releases while apt updates all the time, on a machine that takes two seconds to check a signature, so that releases
+# change between the signed list and the indexes that it names. Each update must end well, and the package that the indexes name
+# must be had afterwards, although it may be gone from the tree. (With Acquire::http::Dl-Limit apt takes a connection for each
+# file, and only by-hash protects it.)
 apt_switch() {
-  local s n=0 before failures=$work/logs/switch updates=0 split=0 seen
+  local s n=0 before seen updates=0 split=0 failures=$work/logs/switch
   : >"$failures"
+  printf '#!/bin/sh\nsleep 2\nexec /usr/bin/gpgv "$@"\n' >"$work/slow-gpgv"
+  chmod 755 "$work/slow-gpgv"
   mark
   switching &
   pid[switching]=$!
@@ -196,7 +223,7 @@ apt_switch() {
     for s in bare folders names; do
       apt_root "$s-switch" "$base" "$s"
       before=$(served)
-      apt_in "$s-switch" -o Acquire::http::Dl-Limit=150 update >>"$failures" 2>&1 || echo "update $n of $s failed" >>"$failures"
+      apt_in "$s-switch" -o APT::Key::gpgvcommand="$work/slow-gpgv" update >>"$failures" 2>&1 || echo "update $n of $s failed" >>"$failures"
       updates=$((updates + 1))
       [[ $(served) == "$before" ]] || split=$((split + 1))
       apt_in "$s-switch" download story >>"$failures" 2>&1 || echo "download $n of $s failed" >>"$failures"

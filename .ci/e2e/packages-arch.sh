@@ -1,14 +1,16 @@
 # shellcheck shell=bash disable=SC2154
 # pacman with a repository of repo-add, and zsync.
 
-# pac ROOT SERVERS COMMAND...: pacman in a root of its own; SERVERS are addresses of archives, tried in this order.
+# pac ROOT SERVERS COMMAND...: pacman in a root of its own; SERVERS are addresses of archives, tried in this order, or a
+# file that pacman includes.
 pac() {
   local r=$work/pacman-$1 s
   mkdir -p "$r"/{var/lib/pacman,cache,hooks}
   {
     printf '[options]\nArchitecture = x86_64\nSigLevel = Required DatabaseOptional TrustAll\n[story]\n'
+    [[ $2 != /* ]] || printf 'Include = %s\n' "$2"
     # shellcheck disable=SC2016 # pacman expands them
-    for s in $2; do printf 'Server = %s/arch/$repo/os/$arch\n' "$s"; done
+    for s in $2; do [[ $s == /* ]] || printf 'Server = %s/$repo/os/$arch\n' "$s"; done
   } >"$r.conf"
   shift 2
   timeout 120 pacman --config "$r.conf" --root "$r" --dbpath "$r/var/lib/pacman" --cachedir "$r/cache" --hookdir "$r/hooks" \
@@ -16,7 +18,7 @@ pac() {
 }
 
 pacman_story() {
-  local d=arch/story/os/x86_64
+  local d=story/os/x86_64
   mark
   check "pacman -Sy" pac one "$base" -Sy
   check "pacman asked for the signature of the database" asked 'story.db.sig' '" 200 '
@@ -25,6 +27,10 @@ pacman_story() {
   check "pacman -Sy again" pac one "$base" -Sy
   check "it asks by If-Modified-Since" asked 'story.db HTTP' '" 304 '
   check "pacman's requests were answered" no_errors
+  if gateway_only; then
+    curl -sSf "$base/?mirrorlist=pacman" >"$work/servers"
+    check "pacman -Sy with the gateway's mirror list" pac list "$work/servers" -Sy
+  fi
   # A database without a signature is a 404 that pacman takes; anything else would stop it.
   check "a signature that is not there is 404" status_is 404 "$base/$d/story.files.sig.sig"
 
@@ -38,12 +44,12 @@ pacman_story() {
 }
 
 pacman_second() {
-  local d=arch/story/os/x86_64
+  local d=story/os/x86_64
   mark
   if gateway_only; then
     rm -f "$work"/pacman-one/cache/*
     check "pacman with an old database still gets an old package" pac one "$base" -Sw big
-    check "it is the old one" cmp "$work/pacman-one/cache/big-1:1-1-any.pkg.tar" "$work/arch-1/story/os/x86_64/big-1:1-1-any.pkg.tar"
+    check "it is the old one" cmp "$work/pacman-one/cache/big-1:1-1-any.pkg.tar" "$work/old/story/os/x86_64/big-1:1-1-any.pkg.tar"
   fi
   # The file of the database has become older in the tree (arch in packages-tree.sh). pacman asks whether it was modified since.
   if ! gateway_only; then touch "$work/tree/$d"/story.db*; fi

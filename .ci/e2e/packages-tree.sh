@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2154
 # The tree of story-packages: one archive for four families of package managers, with signatures of a throw-away key.
 #
-#   dists, pool     Debian packages (of make-archive.sh), in three suites: "folders" has by-hash folders, "bare" announces
-#                   by-hash and has no folders, "names" does not know by-hash
-#   rpm             a repository of createrepo_c
-#   arch            a repository of repo-add
-#   sync            an image with a .zsync file
+#   dists, pool          Debian packages (of make-archive.sh), in three suites: "folders" has by-hash folders, "bare" announces
+#                        by-hash and has no folders, "names" does not know by-hash
+#   repodata, packages   a repository of createrepo_c
+#   story/os             a repository of repo-add
+#   sync                 an image with a .zsync file
 
 export GNUPGHOME=$work/gnupg
 key="Story <story@example.org>"
@@ -84,8 +84,8 @@ story_deb() {
 # rpms TREE N: packages story-N and big-N instead of any other version, and the repository's metadata.
 rpms() {
   local top=$work/rpmbuild n size
-  mkdir -p "$top" "$1/rpm/packages"
-  rm -f "$1"/rpm/packages/*
+  mkdir -p "$top" "$1/packages"
+  rm -f "$1"/packages/*
   for n in story:100000 big:6000000; do
     size=${n#*:} n=${n%:*}
     {
@@ -93,17 +93,17 @@ rpms() {
       printf '%%description\nA story.\n%%install\nmkdir -p %%{buildroot}/usr/share/%s\n' "$n"
       printf 'head -c %d /dev/urandom >%%{buildroot}/usr/share/%s/noise\n%%files\n/usr/share/%s\n' "$size" "$n" "$n"
     } >"$top/$n.spec"
-    rpmbuild --quiet --define "_topdir $top" --define "_rpmdir $1/rpm/packages" --define '_rpmfilename %%{NAME}-%%{VERSION}.rpm' \
+    rpmbuild --quiet --define "_topdir $top" --define "_rpmdir $1/packages" --define '_rpmfilename %%{NAME}-%%{VERSION}.rpm' \
       --define '_binary_payload w0.gzdio' -bb "$top/$n.spec" >>"$work/logs/tree.err" 2>&1
   done
-  createrepo_c --quiet "$1/rpm" 2>>"$work/logs/tree.err"
-  signed "$1/rpm/repodata/repomd.xml" --armor -o "$1/rpm/repodata/repomd.xml.asc"
+  createrepo_c --quiet "$1" 2>>"$work/logs/tree.err"
+  signed "$1/repodata/repomd.xml" --armor -o "$1/repodata/repomd.xml.asc"
 }
 
 # arch TREE N: the same for pacman. makepkg refuses to run as root; a package is a tar archive with a .PKGINFO.
 arch() {
-  local d=$work/arch n size dir=$1/arch/story/os/x86_64
-  rm -rf "$1/arch"
+  local d=$work/arch n size dir=$1/story/os/x86_64
+  rm -rf "$1/story"
   mkdir -p "$dir"
   for n in story:100000 big:9000000; do
     size=${n#*:} n=${n%:*}

@@ -119,8 +119,8 @@ zsync_story
 # --- the release changes
 if gateway_only; then start_master; fi
 mark
-cp -a "$work/tree/rpm" "$work/rpm-1"
-cp -a "$work/tree/arch" "$work/arch-1"
+mkdir "$work/old"
+cp -a "$work/tree"/{repodata,packages,story} "$work/old"
 second() { debian "$work/tree" v2 && rpms "$work/tree" 2 && arch "$work/tree" 2; }
 change second
 apt_second
