@@ -46,6 +46,7 @@ type collection struct {
 // follower is what a mirror of a collection has.
 type follower struct {
 	disk     *store.Disk
+	cache    *mirror.Cache // nil: all is kept
 	fetch    *fetch.Fetcher
 	mirror   *mirror.Mirror
 	metadata atomic.Uint64      // bytes of metadata blocks received
@@ -112,6 +113,7 @@ func (n *Node) openRecord(r record) error {
 	}
 	delete(n.broken, r.ID.String())
 	n.collections[c.id] = c
+	n.web.catalogue.touch()
 	if n.tasks != nil {
 		n.start(c)
 	}
@@ -152,15 +154,16 @@ func (n *Node) openCommon(r record) (*collection, error) {
 		return nil, err
 	}
 	c.listener = mirror.NewListener(mirror.ListenConfig{
-		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: c.news, Log: n.log, Now: n.cfg.Now,
+		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: func(h gossip.Head) { n.news(c, h) }, Log: n.log, Now: n.cfg.Now,
 	})
 	return c, nil
 }
 
 func (n *Node) openFollower(c *collection) error {
 	f := &follower{banned: make(chan gossip.PeerID, 16)}
+	budget, overhead := n.budget(c)
 	disk, err := store.OpenDisk(filepath.Join(c.dir, "segments"), store.Config{
-		Budget: n.cfg.Disk, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) }, Log: n.log, Tables: c.table,
+		Budget: budget, Overhead: overhead, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
 			if f.mirror != nil {
 				f.scrub.Lost(ref)
@@ -173,13 +176,18 @@ func (n *Node) openFollower(c *collection) error {
 	}
 	f.disk = disk
 	c.follower = f
+	var sink fetch.Sink = disk
+	if c.record.CacheOnly {
+		f.cache = mirror.NewCache(disk, n.log)
+		sink = f.cache
+	}
 	f.scrub = mirror.NewScrubber(mirror.ScrubConfig{
 		Dir: c.dir, Pack: c.pack, Chunks: disk, Trust: c.trust.Scrub, Held: c.used, Rate: n.cfg.ScrubRate, Log: n.log.With("collection", c.id),
 		Blocks: func(ctx context.Context, lost []content.Digest) error { return f.mirror.Blocks(ctx, lost) },
 		Live:   func(segment uint32) content.Bitmap { return f.mirror.Live(segment) },
 	})
 	f.fetch = fetch.New(fetch.Config{
-		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Rand: newRand(), Log: n.log,
+		ID: c.id, Network: network{n.host}, Room: n.room, Sink: sink, Here: disk.Has, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
@@ -194,7 +202,8 @@ func (n *Node) openFollower(c *collection) error {
 	})
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
-		Served: func(m *content.Manifest) { n.served(c, m) },
+		Served: func(m *content.Manifest) { n.served(c, m) }, Changed: n.web.catalogue.touch,
+		Cache: f.cache, Held: func(release uint64) bool { return n.held(c, release) },
 	})
 	return err
 }
@@ -243,7 +252,8 @@ func (c *collection) changed() {
 }
 
 // news hears of newer and fresher heads.
-func (c *collection) news(h gossip.Head) {
+func (n *Node) news(c *collection, h gossip.Head) {
+	n.web.catalogue.touch()
 	if c.follower != nil {
 		c.follower.mirror.News(h)
 	}
@@ -279,8 +289,14 @@ func (n *Node) start(c *collection) {
 	run("listener", c.listener.Run)
 	run("member record", func(ctx context.Context) error { return n.tellMembers(ctx, c) })
 	run("neighbours", func(ctx context.Context) error { return n.neighbours(ctx, c) })
+	if n.web.server != nil {
+		run("gateways", func(ctx context.Context) error { return n.checkGateways(ctx, c) })
+	}
 	if f := c.follower; f != nil {
 		run("disk", f.disk.Run)
+		if f.cache != nil {
+			run("cache", f.cache.Run)
+		}
 		run("fetcher", f.fetch.Run)
 		run("mirror", f.mirror.Run)
 		run("mending", f.scrub.Mend)
