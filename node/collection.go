@@ -112,6 +112,7 @@ func (n *Node) openRecord(r record) error {
 	}
 	delete(n.broken, r.ID.String())
 	n.collections[c.id] = c
+	n.web.catalogue.touch()
 	if n.tasks != nil {
 		n.start(c)
 	}
@@ -152,7 +153,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 		return nil, err
 	}
 	c.listener = mirror.NewListener(mirror.ListenConfig{
-		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: c.news, Log: n.log, Now: n.cfg.Now,
+		ID: r.ID, Repository: c.trust, Pull: n.net.Pull, Peers: n.connected, News: func(h gossip.Head) { n.news(c, h) }, Log: n.log, Now: n.cfg.Now,
 	})
 	return c, nil
 }
@@ -194,7 +195,7 @@ func (n *Node) openFollower(c *collection) error {
 	})
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
-		Served: func(m *content.Manifest) { n.served(c, m) },
+		Served: func(m *content.Manifest) { n.served(c, m) }, Changed: n.web.catalogue.touch,
 	})
 	return err
 }
@@ -243,7 +244,8 @@ func (c *collection) changed() {
 }
 
 // news hears of newer and fresher heads.
-func (c *collection) news(h gossip.Head) {
+func (n *Node) news(c *collection, h gossip.Head) {
+	n.web.catalogue.touch()
 	if c.follower != nil {
 		c.follower.mirror.News(h)
 	}

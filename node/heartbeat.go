@@ -131,6 +131,7 @@ func (n *Node) catchUp(ctx context.Context, c *collection) error {
 	}
 	c.master.seed.release(infos)
 	c.have.Switch(man.Release, uint32(len(infos)))
+	n.web.catalogue.touch()
 	c.changed()
 	return nil
 }

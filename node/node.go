@@ -27,17 +27,18 @@ import (
 
 // Config says what a node is. Only Home is required.
 type Config struct {
-	Home       string        // directory of everything that the node keeps; locked while it runs
-	Listen     []string      // multiaddrs or host:port; empty: the default port on all addresses, or a free one
-	Bootstrap  []string      // nodes to stay connected to, beside those remembered
-	MDNS       bool          // find nodes on the LAN
-	NATPortMap bool          // ask the router for a port
-	Public     bool          // this node is known to be reachable from everywhere
-	Disk       int64         // bytes that all mirrored collections may take together; 0: free space less 10 %
-	Grace      time.Duration // how long replaced content stays; default 24 h
-	ScrubRate  int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
-	UserAgent  string        // default "swarmnode"
-	Log        *slog.Logger  // default: discard
+	Home       string         // directory of everything that the node keeps; locked while it runs
+	Listen     []string       // multiaddrs or host:port; empty: the default port on all addresses, or a free one
+	Bootstrap  []string       // nodes to stay connected to, beside those remembered
+	MDNS       bool           // find nodes on the LAN
+	NATPortMap bool           // ask the router for a port
+	Public     bool           // this node is known to be reachable from everywhere
+	Disk       int64          // bytes that all mirrored collections may take together; 0: free space less 10 %
+	Grace      time.Duration  // how long replaced content stays; default 24 h
+	ScrubRate  int64          // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
+	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none
+	UserAgent  string         // default "swarmnode"
+	Log        *slog.Logger   // default: discard
 	// Now is the clock by which signatures and records are judged and made; default time.Now.
 	Now func() time.Time
 }
@@ -56,6 +57,7 @@ type Node struct {
 	lock    *os.File
 	started time.Time
 	links
+	web web
 
 	begun      chan struct{} // closed when Run has begun
 	gone       chan struct{} // closed by Close
@@ -109,6 +111,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if err := n.openWeb(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(filepath.Join(n.cfg.Home, claimsDir)); err != nil { // left by a join that was cut off
 		return fmt.Errorf("open node: %w", err)
 	}
@@ -176,6 +181,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 	t.must("p2p host", n.host.Run)
+	n.startWeb(t)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
 	t.run(t.ctx, "housekeeping", n.housekeeping, nil)
 	close(n.begun)
@@ -235,7 +241,7 @@ func (n *Node) Close() error {
 	}
 	close(n.gone)
 	n.mu.Unlock()
-	var errs []error
+	errs := []error{n.closeWeb()}
 	if n.net != nil {
 		n.net.Close()
 	}
@@ -260,6 +266,7 @@ func (n *Node) take(c *collection) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.collections, c.id)
+	n.web.catalogue.touch()
 }
 
 // ID is the node's peer ID.
@@ -268,8 +275,14 @@ func (n *Node) ID() gossip.PeerID { return n.host.ID() }
 // Addrs lists the addresses by which others can bootstrap from this node.
 func (n *Node) Addrs() []string { return n.host.Addrs() }
 
-// Note says what the operator should know of the start, such as that the default port was taken; "" for nothing.
-func (n *Node) Note() string { return n.host.ListenNote() }
+// Notes says what the operator should know of the start, such as that a default port was taken.
+func (n *Node) Notes() []string {
+	notes := []string{n.host.ListenNote()}
+	if n.web.server != nil {
+		notes = append(notes, n.web.server.Note())
+	}
+	return slices.DeleteFunc(notes, func(s string) bool { return s == "" })
+}
 
 // collection finds an open collection; nil if there is none.
 func (n *Node) collection(id content.ID) *collection {

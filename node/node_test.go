@@ -36,12 +36,19 @@ func testLog(t *testing.T, name string) *slog.Logger {
 
 func startNode(t *testing.T, name, home string, bootstrap ...string) *testNode {
 	t.Helper()
-	n, err := Open(t.Context(), Config{Home: home, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Bootstrap: bootstrap, Log: testLog(t, name)})
+	return startWith(t, name, Config{Home: home, Bootstrap: bootstrap})
+}
+
+// startWith runs a node on loopback with a configuration.
+func startWith(t *testing.T, name string, cfg Config) *testNode {
+	t.Helper()
+	cfg.Listen, cfg.Log = []string{"/ip4/127.0.0.1/tcp/0"}, testLog(t, name)
+	n, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	x := &testNode{Node: n, home: home, stop: stop, done: make(chan error, 1)}
+	x := &testNode{Node: n, home: cfg.Home, stop: stop, done: make(chan error, 1)}
 	go func() { x.done <- n.Run(ctx) }()
 	t.Cleanup(x.halt)
 	return x

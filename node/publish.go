@@ -71,7 +71,7 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 	}
 	out := control.PublishResult{
 		ID: c.id, Name: c.name(), Release: res.Release, Unchanged: res.Unchanged, Files: res.Totals.Files, Bytes: res.Totals.Bytes,
-		NewBytes: uint64(res.NewBytes), DeltaBytes: uint64(res.DeltaBytes), Segments: res.Segments, Addrs: n.Addrs(),
+		NewBytes: uint64(res.NewBytes), DeltaBytes: uint64(res.DeltaBytes), Segments: res.Segments, Addrs: n.Addrs(), Gateway: n.Gateway(),
 		Seconds: time.Since(began).Seconds(),
 	}
 	for _, b := range res.Skipped {

@@ -22,6 +22,7 @@ const staleAfter = 3
 func (n *Node) Status() control.Status {
 	now := n.cfg.Now()
 	s := control.Status{ID: string(n.host.ID()), Addrs: n.host.Addrs(), Home: n.cfg.Home, Started: n.started}
+	s.Gateway = n.web.status()
 	s.BytesIn, s.BytesOut = n.host.Traffic()
 	for _, p := range n.host.Peers() {
 		peer := control.Peer{ID: string(p.ID), Transport: p.Transport, RTT: p.RTT, Inbound: p.Inbound, Since: p.Since, BytesIn: p.BytesIn, BytesOut: p.BytesOut}

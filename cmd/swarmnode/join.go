@@ -66,7 +66,10 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 	if err := checkAddrs(o.bootstrap); err != nil {
 		return err
 	}
-	cfg := o.config(a)
+	cfg, err := o.config(a)
+	if err != nil {
+		return err
+	}
 	cfg.Disk = int64(o.disk)
 	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
 		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {
@@ -142,6 +145,7 @@ func (a *app) mirror(ctx context.Context, n *node.Node, asJSON bool) error {
 	defer w.progress.end()
 	if !asJSON {
 		fmt.Fprintf(a.stdout, "This node is %s, until you press Ctrl-C.\n", bestAddr(s.Addrs))
+		a.tellGateway(s.Gateway)
 	}
 	return watch(ctx, func() (bool, error) { return false, w.look(n.Status()) })
 }
@@ -156,8 +160,9 @@ type mirroring struct {
 
 // joinEvent is what is new with a collection, for scripts.
 type joinEvent struct {
-	Event string   `json:"event"` // following, complete, trouble
-	Addrs []string `json:"addrs"`
+	Event   string           `json:"event"` // following, complete, trouble
+	Addrs   []string         `json:"addrs"`
+	Gateway *control.Gateway `json:"gateway,omitempty"`
 	control.Collection
 }
 
@@ -203,7 +208,7 @@ func (w *mirroring) look(s control.Status) error {
 
 func (w *mirroring) tell(event string, s control.Status, c control.Collection) error {
 	if w.json {
-		return printJSON(w.app.stdout, joinEvent{event, s.Addrs, c})
+		return printJSON(w.app.stdout, joinEvent{event, s.Addrs, s.Gateway, c})
 	}
 	w.progress.end() // the line stays, the bar comes again below it
 	switch event {

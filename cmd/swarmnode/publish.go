@@ -104,13 +104,17 @@ func (a *app) publish(ctx context.Context, dir string, o *publishOptions) error 
 			return err
 		}
 	}
+	cfg, err := o.config(a)
+	if err != nil {
+		return err
+	}
 	deadline := time.Now().Add(settleTimeout)
 	for {
 		err = a.handOver(ctx, o)
 		if !errors.Is(err, control.ErrNoNode) {
 			return err
 		}
-		err = a.serve(ctx, o.config(a), func(ctx context.Context, n *node.Node) error { return a.publishHere(ctx, n, o) })
+		err = a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error { return a.publishHere(ctx, n, o) })
 		if !errors.Is(err, node.ErrHomeBusy) || time.Now().After(deadline) {
 			return err
 		}
@@ -146,8 +150,8 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 	if _, err := client.Status(ctx); err != nil {
 		return err
 	}
-	if len(o.listen)+len(o.bootstrap) > 0 && !o.json {
-		fmt.Fprintln(a.console, "swarmnode: a node runs with this home directory and publishes this; --listen and --bootstrap are not used")
+	if (len(o.listen)+len(o.bootstrap) > 0 || o.gatewayFlags != gatewayFlags{}) && !o.json {
+		fmt.Fprintln(a.console, "swarmnode: a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
 	}
 	p := a.newProgress(o.json)
 	res, err := client.Publish(ctx, o.request, func(s control.PublishProgress) { p.update(publishAt(s)) })
@@ -196,6 +200,7 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 	}
 	if !o.json {
 		fmt.Fprintf(a.stdout, "\nServing it until you press Ctrl-C.\n")
+		a.tellGateway(n.Status().Gateway)
 	}
 	w := mirrorWatch{app: a, json: o.json, until: o.untilReplicas, id: res.ID}
 	return watch(ctx, func() (bool, error) { return w.look(n.Status()) })

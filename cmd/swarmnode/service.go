@@ -27,6 +27,7 @@ type nodeFlags struct {
 	public    bool
 	json      bool
 	scrubRate sizeFlag
+	gatewayFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -38,11 +39,13 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.public, "public", false, "this machine is reachable from everywhere: do not test it, help others to find each other")
 	fl.Var(&f.scrubRate, "scrub-rate", "how much per second of what is kept is read again and compared, such as 20MB (default 8MiB, or what a pass in 30 days needs)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
+	f.addGateway(fl)
 }
 
-func (f *nodeFlags) config(a *app) node.Config {
-	return node.Config{Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
-		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}
+func (f *nodeFlags) config(a *app) (node.Config, error) {
+	gateway, err := f.gatewayConfig()
+	return node.Config{Gateway: gateway, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
+		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
 
 // serve runs a node around work: work ends by itself or with ctx, then the node is stopped. If the node fails, the ctx of
@@ -52,7 +55,7 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 	if err != nil {
 		return err
 	}
-	if note := n.Note(); note != "" {
+	for _, note := range n.Notes() {
 		fmt.Fprintf(a.console, "swarmnode: %s\n", note)
 	}
 	ctx, fail := context.WithCancelCause(ctx)

@@ -66,6 +66,13 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 	for _, a := range s.Addrs {
 		fmt.Fprintf(out, "  address   %s\n", a)
 	}
+	if g := s.Gateway; g != nil {
+		known := ""
+		if g.URL != "" {
+			known = ", known to others as " + g.URL
+		}
+		fmt.Fprintf(out, "  gateway   %s%s\n", g.Local, known)
+	}
 	fmt.Fprintf(out, "  home      %s\n", s.Home)
 	fmt.Fprintf(out, "  traffic   %s received, %s sent in %s\n", size(s.BytesIn), size(s.BytesOut), now.Sub(s.Started).Round(time.Second))
 	for _, b := range s.Bootstrap {

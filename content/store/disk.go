@@ -64,9 +64,10 @@ type segment struct {
 
 	added   bool // the journal does not know the segment yet
 	removed bool
-	bytes   int64 // of the chunks in have
-	pending int64 // of the chunks in put
-	taken   int64 // of the chunks in flushing
+	bytes   int64          // of the chunks in have
+	pending int64          // of the chunks in put
+	taken   int64          // of the chunks in flushing
+	lent    map[uint32]int // how many send a chunk straight from the file, see Lend
 	chunkSets
 }
 
@@ -78,6 +79,7 @@ type chunkSets struct {
 	flushing content.Bitmap // taken up by the Sync that is under way
 	dropped  content.Bitmap // no longer valid, and the journal does not know it yet
 	verified content.Bitmap // hashed since the start
+	owed     content.Bitmap // dropped, and their bytes go when nobody sends them any more
 }
 
 // OpenDisk opens the store in dir, or makes an empty one.
@@ -444,6 +446,14 @@ func (d *Disk) drop(s *segment, t *content.Table, i uint32) {
 	s.dropped.Set(i)
 	s.bytes, d.used = s.bytes-size, d.used-size
 	d.dirty[s] = struct{}{}
+}
+
+// Has reports whether Chunk serves a chunk.
+func (d *Disk) Has(ref content.Ref) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := d.segments[ref.Segment]
+	return s != nil && s.have.Has(ref.Index)
 }
 
 // Have gives the chunks of a segment that Chunk serves.

@@ -63,8 +63,8 @@ func (d *Disk) journalNow(recs []byte) error {
 	return err
 }
 
-// Punch drops dead chunks and gives the file-system blocks that lie wholly inside them back. Other chunks keep every
-// byte. Chunks past the end of the segment are ignored.
+// Punch drops dead chunks and gives the file-system blocks that lie wholly inside them back, those of a chunk that is lent when
+// it is given back. Other chunks keep every byte. Chunks past the end of the segment are ignored.
 func (d *Disk) Punch(number uint32, dead content.Bitmap) error {
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
@@ -98,10 +98,11 @@ func (d *Disk) Punch(number uint32, dead content.Bitmap) error {
 
 // punchHoles frees the blocks inside runs of chunks that are dead and were not put again. It needs s.use.
 func (d *Disk) punchHoles(s *segment, t *content.Table, dead content.Bitmap) error {
-	d.mu.RLock()
+	d.mu.Lock()
 	free := dead.Clone()
 	free.AndNot(s.have)
-	d.mu.RUnlock()
+	s.spare(&free)
+	d.mu.Unlock()
 	f, err := d.files.get(s.table, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -16,6 +16,7 @@ type files[K comparable] struct {
 	byKey  map[K]*file[K]
 	idle   list.List // files with no user, the one used last in front
 	closed bool
+	spares int // in all files
 }
 
 // file is an open file with a number of users.
@@ -25,6 +26,8 @@ type file[K comparable] struct {
 	users int
 	gone  bool          // no longer in byKey: the last user closes it
 	place *list.Element // in idle, nil while in use
+
+	spares []*os.File // the same file opened again for one reader each, and not in use; see borrow
 }
 
 func newFiles[K comparable](limit int, open func(key K, create bool) (*os.File, error)) *files[K] {
@@ -100,6 +103,7 @@ func (c *files[K]) drop(key K) {
 func (c *files[K]) forget(f *file[K]) {
 	delete(c.byKey, f.key)
 	f.gone = true
+	c.closeSpares(f)
 	if f.place != nil {
 		c.idle.Remove(f.place)
 		f.place = nil

@@ -33,6 +33,7 @@ type Status struct {
 	Fine        bool         `json:"fine"`    // nothing to worry about
 	ID          string       `json:"id"`      // peer ID
 	Addrs       []string     `json:"addrs"`   // as others can bootstrap from
+	Gateway     *Gateway     `json:"gateway,omitempty"`
 	Home        string       `json:"home"`
 	Started     time.Time    `json:"started"`
 	Collections []Collection `json:"collections"`
@@ -41,6 +42,12 @@ type Status struct {
 	Offenders   []Offender   `json:"offenders,omitempty"` // the latest first
 	BytesIn     int64        `json:"bytes_in"`            // content and metadata received since the start
 	BytesOut    int64        `json:"bytes_out"`           // and sent
+}
+
+// Gateway is the HTTP server for ordinary clients.
+type Gateway struct {
+	Local string `json:"local"`         // as it is reached from this machine
+	URL   string `json:"url,omitempty"` // as others are told
 }
 
 // Offender is a peer that did what no honest node does. The list is bounded.
@@ -178,6 +185,7 @@ type PublishResult struct {
 	Segments   int        `json:"segments"` // new ones
 	Skipped    []string   `json:"skipped,omitempty"`
 	Addrs      []string   `json:"addrs"`
+	Gateway    string     `json:"gateway,omitempty"` // where ordinary clients find the files from this machine
 	Seconds    float64    `json:"seconds"`
 	Request    []byte     `json:"request,omitempty"` // of Prepare: what the holders of keys are to sign
 }

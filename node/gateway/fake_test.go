@@ -42,7 +42,11 @@ func (s *fakeSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	off, ok := s.offsets[ref]
-	return s.file, off, func() {}, ok && s.file != nil && !s.missing[ref]
+	if !ok || s.file == nil || s.missing[ref] {
+		return nil, 0, nil, false
+	}
+	f, err := os.Open(s.file.Name())
+	return f, off, func() { f.Close() }, err == nil
 }
 
 func (s *fakeSource) Ahead(reader uint64, _ *Release, refs []content.Ref) {

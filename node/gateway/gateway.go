@@ -7,8 +7,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"swarmnode/content"
@@ -52,7 +56,8 @@ type Source interface {
 	// Chunk gives a chunk whose hash matched, in buf if that is large enough. It is ErrUnavailable when nobody has it now.
 	Chunk(ctx context.Context, r *Release, ref content.Ref, buf []byte) ([]byte, error)
 	// File gives the open file in which the chunk lies and its offset there, if this process has verified it: the kernel can send it
-	// without a copy. release says that it was sent. ok is false when only Chunk can give it.
+	// without a copy. The file is the caller's alone, its position too, until release says that it was sent. ok is false when only
+	// Chunk can give the chunk.
 	File(ref content.Ref) (f *os.File, offset int64, release func(), ok bool)
 	// Ahead says that a reader will ask for these chunks next, in this order. It replaces the reader's last hint; nil ends it.
 	Ahead(reader uint64, r *Release, refs []content.Ref)
@@ -76,4 +81,126 @@ type Config struct {
 	URL string
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default: discard
+}
+
+// Gateway answers requests for all collections of its catalogue. It is an http.Handler and safe for concurrent use. The server in
+// front of it calls [WithConnection], so that the requests of one connection see one release.
+type Gateway struct {
+	cfg     Config
+	objects *recent[objectKey, *object]
+	layouts *recent[layoutKey, *layout]
+	pages   *recent[pageKey, *page]
+	sums    *recent[objectKey, *suiteSums]
+	room    *room
+	reader  atomic.Uint64 // number of the last reader, see Source.Ahead
+	derived
+	tuf
+}
+
+const (
+	// objectsKept is how many looked-up paths are remembered, at about half a kilobyte each: the packages that a day's updates are
+	// about.
+	objectsKept = 16 << 10
+	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 4 million chunks.
+	layoutBytes = 16 << 20
+	// pageBytes bounds the directory pages that are kept; the largest directories of archives have 1 MB of them.
+	pageBytes = 16 << 20
+	// sumsKept bounds the lines of Release files that are remembered, an eighth of them of one file. Those of Debian have 1,500 to
+	// 6,000 a section, and one costs about 200 bytes.
+	sumsKept = 200_000
+)
+
+// New makes a gateway.
+func New(cfg Config) *Gateway {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Gateway{
+		cfg:     cfg,
+		objects: newRecent[objectKey, *object](objectsKept),
+		layouts: newRecent[layoutKey, *layout](layoutBytes),
+		pages:   newRecent[pageKey, *page](pageBytes),
+		sums:    newRecent[objectKey, *suiteSums](sumsKept),
+		room:    newRoom(),
+	}
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		fail(w, http.StatusMethodNotAllowed, "This is a mirror: it only answers GET and HEAD.")
+		return
+	}
+	name, path, err := splitTarget(r.URL.EscapedPath())
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error()+" Check the address for doubled slashes, dots and stray percent signs.")
+		return
+	}
+	all := g.cfg.Catalogue.Collections()
+	switch {
+	case name == "":
+		g.serveFront(w, r, all)
+	case name == "-":
+		g.serveOwn(w, r, all, path)
+	default:
+		if c := g.collection(w, all, name); c != nil {
+			g.serveCollection(w, r, c, path)
+		}
+	}
+}
+
+// collection finds the collection that an address names, or answers that there is none or more than one.
+func (g *Gateway) collection(w http.ResponseWriter, all []*Collection, name string) *Collection {
+	var found []*Collection
+	for _, c := range all {
+		if c.Name == name || c.ID.String() == name {
+			found = append(found, c)
+		}
+	}
+	switch len(found) {
+	case 0:
+		fail(w, http.StatusNotFound, fmt.Sprintf("This mirror has no collection %q. The page / lists those that it has.", name))
+		return nil
+	case 1:
+		return found[0]
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "This mirror has %d collections named %q: take the one you mean by its ID.", len(found), name)
+	for _, c := range found {
+		fmt.Fprintf(&b, "\n/%s/", c.ID)
+	}
+	fail(w, http.StatusMultipleChoices, b.String())
+	return nil
+}
+
+// serveOwn answers what the gateway says of itself, below /-/, which is not the name of any collection.
+func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request, all []*Collection, path string) {
+	switch path {
+	case "/health":
+		serveText(w, r, "text/plain; charset=utf-8", []byte("ok\n"))
+		return
+	case "/status.json":
+		serveText(w, r, "application/json", statusJSON(all))
+		return
+	}
+	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	kind, below, _ := strings.Cut(rest, "/")
+	switch {
+	case kind == "metadata" && below != "", kind == "targets" && below != "":
+		if c := g.collection(w, all, name); c != nil {
+			g.serveMetadata(w, r, c, rest)
+		}
+	case rest == "mirrorlist":
+		if c := g.collection(w, all, name); c != nil {
+			g.serveMirrorlist(w, r, c)
+		}
+	default:
+		fail(w, http.StatusNotFound, "This mirror has no such page. The page / lists its collections.")
+	}
 }

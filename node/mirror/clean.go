@@ -55,6 +55,7 @@ func (m *Mirror) Clean(now time.Time) error {
 	}
 	m.mu.Lock()
 	m.state = keep
+	m.cfg.Changed()
 	m.mu.Unlock()
 	return m.compact(keep, target)
 }

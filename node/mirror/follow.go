@@ -66,6 +66,7 @@ func (m *Mirror) prepare(ctx context.Context, head gossip.Head) (*release, error
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.target = r
+	m.cfg.Changed()
 	return r, nil
 }
 
@@ -80,6 +81,7 @@ func (m *Mirror) drop() {
 		m.lost[n] = false
 	}
 	m.target = nil
+	m.cfg.Changed()
 }
 
 func (m *Mirror) phase(p string) { m.update(func(x *Progress) { x.Phase = p }) }
@@ -391,6 +393,7 @@ func (m *Mirror) setServed(r *release, took time.Duration) {
 	for _, n := range slices.Collect(maps.Keys(m.lost)) { // a chunk may have gone bad in the last moment
 		m.lose(n)
 	}
+	m.cfg.Changed()
 	m.mu.Unlock()
 	m.cfg.Served(r.Manifest)
 }

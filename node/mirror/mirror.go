@@ -50,7 +50,7 @@ type Fetcher interface {
 	Wait(ctx context.Context) error
 }
 
-// Config is what a Mirror works with. All fields but Grace, Served and Log are required.
+// Config is what a Mirror works with. All fields but Grace, Served, Changed and Log are required.
 type Config struct {
 	ID           content.ID
 	Dir          string // of the collection, for the state
@@ -60,6 +60,7 @@ type Config struct {
 	Availability *Availability
 	Grace        time.Duration           // default DefaultGrace
 	Served       func(*content.Manifest) // called when another release is served, one call at a time; may be nil
+	Changed      func()                  // called when Releases gives something else; it must not wait or call the Mirror; may be nil
 	Log          *slog.Logger
 }
 
@@ -122,6 +123,9 @@ func Open(cfg Config) (*Mirror, error) {
 	}
 	if cfg.Served == nil {
 		cfg.Served = func(*content.Manifest) {}
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
 	}
 	m := &Mirror{cfg: cfg, heads: make(chan gossip.Head, 1), wanted: map[uint32]bool{}, lost: map[uint32]bool{}}
 	m.progress.Phase = "waiting for a release"

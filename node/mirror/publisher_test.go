@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -244,6 +245,8 @@ type rig struct {
 	pack  *store.Pack
 	disk  *store.Disk
 	stop  func()
+
+	changes atomic.Int64 // calls of Config.Changed
 }
 
 func newRig(t *testing.T, p *publisher, budget int64) *rig {
@@ -263,7 +266,8 @@ func (r *rig) open(budget int64) {
 		OnBad:  func(ref content.Ref, path string) { r.Bad(ref, path) },
 	}))
 	var err error
-	r.Mirror, err = Open(Config{ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace})
+	r.Mirror, err = Open(Config{ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace,
+		Changed: func() { r.changes.Add(1) }})
 	if err != nil {
 		r.t.Fatal(err)
 	}

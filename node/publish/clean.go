@@ -162,3 +162,20 @@ func (p *Publisher) directoryOf(manifest string) ([]content.SegmentInfo, error) 
 	}
 	return content.LoadDirectory(m.Directory, p.cfg.Pack)
 }
+
+// Kept gives the manifests of the replaced releases whose content stays, the newest first.
+func (p *Publisher) Kept() ([]content.Digest, error) {
+	h, err := readHistory(p.path(historyName))
+	if err != nil {
+		return nil, err
+	}
+	var kept []content.Digest
+	for i := len(h.Replaced) - 1; i >= 0; i-- {
+		d, err := content.ParseDigest(h.Replaced[i].Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", historyName, err)
+		}
+		kept = append(kept, d)
+	}
+	return kept, nil
+}

@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSend is what one sendfile(2) is asked for; the kernel takes no more than 2 GiB less a page.
+const maxSend = 1 << 30
+
+// sendTo sends what is left with sendfile(2), until the write deadline. whole reports whether nothing is left.
+func (p *filePart) sendTo(c net.Conn) (n int64, whole bool, err error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return p.copyTo(c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, false, err
+	}
+	from, err := p.file.SyscallConn()
+	if err != nil {
+		return 0, false, err
+	}
+	var failed, waited error
+	err = from.Control(func(in uintptr) { // keeps the descriptor open
+		waited = raw.Write(func(out uintptr) (done bool) {
+			var m int64
+			m, done, failed = p.sendNow(int(out), int(in))
+			n += m
+			return done
+		})
+	})
+	if errors.Is(failed, unix.EINVAL) || errors.Is(failed, unix.ENOSYS) {
+		m, whole, err := p.copyTo(c) // a file system that cannot
+		return n + m, whole, err
+	}
+	return n, p.left <= 0, errors.Join(err, failed, waited)
+}
+
+// sendNow sends what the connection takes without waiting. done is false when it has to be waited for.
+func (p *filePart) sendNow(out, in int) (n int64, done bool, err error) {
+	for p.left > 0 {
+		m, err := unix.Sendfile(out, in, &p.offset, int(min(p.left, maxSend)))
+		switch {
+		case m > 0:
+			n += int64(m)
+			p.left -= int64(m)
+		case errors.Is(err, unix.EAGAIN):
+			return n, false, nil
+		case err == nil:
+			return n, true, io.ErrUnexpectedEOF // the file is shorter than what was promised
+		case !errors.Is(err, unix.EINTR):
+			return n, true, err
+		}
+	}
+	return n, true, nil
+}
+
+// acknowledged gives the bytes that the other side of a TCP connection has acknowledged since it began; 0 if that is not known.
+func acknowledged(c net.Conn) int64 {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var acked int64
+	raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			acked = int64(info.Bytes_acked)
+		}
+	})
+	return acked
+}
