@@ -192,11 +192,7 @@ func (p *piece) send(w io.Writer, skip, n int64, room *room) error {
 		}
 		return sent(w.Write((*buf)[:n]))
 	}
-	if _, err := p.file.Seek(p.offset+skip, io.SeekStart); err != nil {
-		return err
-	}
-	// This form, and no other, lets net/http use sendfile(2).
-	copied, err := io.Copy(w, io.LimitReader(p.file, n))
+	copied, err := io.Copy(w, &filePart{file: p.file, offset: p.offset + skip, left: n}) // by sendfile(2) where that goes
 	if err == nil && copied != n {
 		err = fmt.Errorf("a chunk in a file ends after %d of %d bytes: %w", copied, n, io.ErrUnexpectedEOF)
 	}

@@ -168,6 +168,7 @@ func (g *Gateway) collection(w http.ResponseWriter, all []*Collection, name stri
 		fail(w, http.StatusNotFound, fmt.Sprintf("This mirror has no collection %q. The page / lists those that it has.", name))
 		return nil
 	case 1:
+		answeredBy(w, found[0])
 		return found[0]
 	}
 	var b strings.Builder

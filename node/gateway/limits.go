@@ -23,8 +23,8 @@ const (
 	// lingerTimeout is how long each of them may. Chosen: a round trip across the world, twice.
 	lingerTimeout = time.Second
 
-	// retryAfter is the seconds after which a refused client may come back: time for some downloads to end. Chosen.
-	retryAfter = "10"
+	// refusedFor is the seconds after which a refused client may come back: time for some downloads to end. Chosen.
+	refusedFor = "10"
 
 	// slowWindow and slowBytes say who reads too slowly: who takes less than that in so much time spent waiting for it. dnf gives up
 	// below 1000 B/s over 30 s, so nobody who is still there is dropped.
@@ -140,7 +140,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // tooMany is the whole answer to a connection that is one too many.
 func tooMany() string {
 	const why = "There are too many connections from your network or in all; try again in some seconds.\n"
-	return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + retryAfter + "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + refusedFor + "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n" +
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(why), why)
 }
 

@@ -108,7 +108,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 // refuse answers with one sentence.
 func refuse(w http.ResponseWriter, status int, why string) {
 	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", refusedFor)
 	}
 	http.Error(w, why, status)
 }

@@ -158,13 +158,16 @@ func (s *Server) setUp() {
 	handler := http.HandlerFunc(s.serve)
 	quiet := slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug) // clients that break off are no news
 	s.http = &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx }}
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return WithConnection(ctx) }}
 	if s.pair == nil {
 		return
 	}
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.get}
 	s.quic = &quic.Transport{Conn: s.udp, VerifySourceAddress: func(net.Addr) bool { return s.limiter.busy() }}
-	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout}
+	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		TLSConfig:   http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
+		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context { return WithConnection(ctx) }}
 }
 
 // Run serves until ctx ends, lets requests finish for 4 s, closes what is left and waits for it. It gives the cause of the end.
@@ -228,7 +231,7 @@ func (s *Server) finish() {
 
 // serveQUIC accepts HTTP/3 connections.
 func (s *Server) serveQUIC() error {
-	l, err := s.quic.ListenEarly(http3.ConfigureTLSConfig(s.http.TLSConfig), &quic.Config{MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams,
+	l, err := s.quic.ListenEarly(s.http3.TLSConfig, &quic.Config{MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams,
 		HandshakeIdleTimeout: headerTimeout})
 	if err != nil {
 		return fmt.Errorf("gateway: HTTP/3: %w", err)
