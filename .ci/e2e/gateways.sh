@@ -3,6 +3,38 @@
 # with the master off, and a tap between a client and a gateway. Source it after lib.sh.
 
 declare -A gateway # node -> URL of the collection at its gateway, ends with "/"
+declare -A command # node -> what starts it, one word per line
+
+# serve_tree DIR NODE...: publishes it as "archive"; each node mirrors it and serves it at a loopback address of its own, for clients
+# count connections by address. A node named tls has the certificate. Then the master ends. Sets id.
+serve_tree() {
+  local tree=$1 n host=0 root_url flags master=$work/publisher at
+  shift
+  free_port
+  publish publisher "$tree" "$master" "$port" --name archive --gateway none
+  wait_published publisher
+  for n; do
+    host=$((host + 1)) flags=() root_url=http://127.0.0.$host
+    [[ $n != tls ]] || { flags=(--tls-cert "$work/cert.pem" --tls-key "$work/key.pem") root_url=https://127.0.0.$host; }
+    free_port
+    at=127.0.0.$host:$port root_url+=:$port/
+    free_port
+    command[$n]=$(printf '%s\n' "$SWARMNODE" join --bootstrap "$address" --home "$work/$n" --listen "/ip4/127.0.0.1/tcp/$port" \
+      --gateway "$at" --gateway-url "$root_url" "${flags[@]}")
+    gateway[$n]=${root_url}archive/
+    again "$n"
+  done
+  for n; do until_true 120 "$n complete" complete "$work/$n" "$id" "$release"; done
+  stop TERM publisher
+}
+
+# again NODE: starts it (once more) and waits until its gateway answers.
+again() {
+  local words
+  mapfile -t words <<<"${command[$1]}"
+  start "$1" "${words[@]}"
+  until_true 60 "the gateway of $1 answers" curl -ksSo "$work/logs/$1.answer" "${gateway[$1]}"
+}
 
 # client_tree DIR: the real archive without its heavy file, and beside it names that are hard to link to.
 client_tree() {
@@ -55,7 +87,7 @@ bytes_in() { [[ -e $1 ]] && (($(stat -c '%b * 512' "$1") >= $2)); }
 # certificate: makes work/cert.pem and work/key.pem for this machine.
 certificate() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
-    -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/logs/openssl"
+    -addext "subjectAltName=DNS:localhost$(printf ',IP:127.0.0.%d' {1..9})" -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/logs/openssl"
 }
 
 # encoded PATH: percent-encoded for a URL, the slashes kept.

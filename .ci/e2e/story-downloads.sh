@@ -187,15 +187,16 @@ check "transmission: the file is right" same "$iso" "transmission/${iso##*/}"
 
 # --- several gateways at once, one killed half-way
 
-# asked LOG NAME: aria2 had an answer of this gateway.
-asked() { grep -F "Host: 127.0.0.1:$(port_of "$2")" "$work/logs/$1.aria2"; }
-port_of() { local u=${gateway[$1]#*//*:}; echo "${u%%/*}"; }
-links_to() { curl -sSI "$g1$iso" | grep -i '^link:' | grep -F ":$(port_of "$1")/" | grep -F duplicate; }
+# asked LOG NAME: aria2 sent this gateway a request.
+asked() { grep -F "Host: $(host_of "$2")" "$work/logs/$1.aria2"; }
+host_of() { local u=${gateway[$1]#*//}; echo "${u%%/*}"; }
+links_to() { curl -sSI "$g1$iso" | grep -i '^link:' | grep -F "//$(host_of "$1")/" | grep -F duplicate; }
+another_asked() { asked links g2 || asked links g3; }
 meta4() { curl -sSf -o "$2" "$1" && for g in g1 g2 g3; do grep -F "${gateway[$g]}$iso" "$2" || return 1; done; }
 for g in g2 g3; do until_true 90 "g1 has checked $g and names it" links_to $g; done
 check "aria2 follows the Link headers" aria2 links -x 1 -s 4 -k 1M --max-overall-download-limit=16M -o links.iso "$g1$iso"
 check "aria2, Link: the file is right" same "$iso" links.iso
-check "aria2, Link: another gateway was asked too" bash -c "$(declare -f asked port_of; declare -p gateway work); asked links g2 || asked links g3"
+check "aria2, Link: another gateway was asked too" another_asked
 check ".meta4 names the three" meta4 "$g1$iso.meta4" iso.meta4
 check "?meta4 is the same" code_is 200 "$g1$iso?meta4"
 check "the same" cmp iso.meta4 "$work/curl.body"
