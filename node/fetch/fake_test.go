@@ -36,6 +36,7 @@ type fakePeer struct {
 	chunks   func(ctx context.Context, run content.Run) error // if set, comes instead of the data when it gives an error
 	metadata error                                            // comes instead of blocks
 	late     time.Duration                                    // of an answer with blocks
+	trickle  time.Duration                                    // how long the bytes of an answer take after it began
 	asked    int
 	served   int
 }
@@ -74,7 +75,11 @@ func (n *fakeNet) Chunks(ctx context.Context, from gossip.PeerID, _ content.ID, 
 			return err
 		}
 	}
-	begun(func() uint64 { return 0 })
+	answered := time.Now()
+	begun(func() uint64 { return uint64(time.Since(answered) / time.Millisecond) })
+	if wait(ctx, p.trickle); ctx.Err() != nil {
+		return ctx.Err()
+	}
 	f := &Failure{Err: errors.New("not here")}
 	for i := run.First; i < run.First+run.Count; i++ {
 		ref := content.Ref{Segment: run.Segment, Index: i}

@@ -47,7 +47,7 @@ type Sink interface {
 	Put(ref content.Ref, data []byte) error
 }
 
-// Config is what a Fetcher works with. All fields but Transfer, Room, Banned, Stored and Log are required.
+// Config is what a Fetcher works with. All fields but Transfer, Room, Banned, Here, Stored, Metadata and Log may not be zero.
 type Config struct {
 	ID       content.ID
 	Network  Network
@@ -57,6 +57,7 @@ type Config struct {
 	Transfer policy.TransferConfig
 	Room     *Room                         // that all Fetchers of the node share; nil: one of its own
 	Banned   func(gossip.PeerID)           // a peer sent wrong bytes too often; may be nil
+	Here     func(ref content.Ref) bool    // whether the sink has a chunk; may be nil: it has not
 	Stored   func(ref content.Ref, n int)  // a chunk arrived and is stored, with its bytes; may be nil
 	Log      *slog.Logger                  // default: discard
 	Metadata func(d content.Digest, n int) // a metadata block arrived; may be nil
@@ -70,15 +71,22 @@ type Fetcher struct {
 
 	mu       sync.Mutex // guards all below
 	transfer *policy.Transfer
-	hedge    policy.Hedge       // of requests for a few metadata blocks
-	wants    map[uint32]*wanted // what transfer wants, with the tables
+	hedge    policy.Hedge // of requests for a few metadata blocks
 	requests map[policy.RequestID]*asked
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
 	step     policy.Step   // the last one, for Progress
 	running  context.Context
+	wanting
+	reading
 	storing
+}
+
+// wanting is what transfer wants.
+type wanting struct {
+	wants  map[uint32]*wanted // with the tables
+	needed int                // segments of which something is wanted that is not only read
 }
 
 // storing is whether this node can store what comes.
@@ -90,14 +98,18 @@ type storing struct {
 
 // asked is a request that is under way.
 type asked struct {
+	id     policy.RequestID
+	run    content.Run
+	table  *content.Table
 	cancel context.CancelFunc
 	came   func() uint64 // bytes of its answer; nil before that begins
 }
 
-// wanted is what is wanted of one segment.
+// wanted is what is wanted of one segment. One of need and reads is not empty.
 type wanted struct {
 	table *content.Table
-	need  content.Bitmap // canonical, never empty
+	need  content.Bitmap // what Want said and is not here, canonical
+	reads content.Bitmap // what is read
 }
 
 // peer is a connected peer as the Fetcher sees it.
@@ -115,6 +127,9 @@ func New(cfg Config) *Fetcher {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Here == nil {
+		cfg.Here = func(content.Ref) bool { return false }
+	}
 	if cfg.Stored == nil {
 		cfg.Stored = func(content.Ref, int) {}
 	}
@@ -131,38 +146,53 @@ func New(cfg Config) *Fetcher {
 	close(idle)
 	f := &Fetcher{
 		cfg: cfg, kick: make(chan struct{}, 1),
-		wants: map[uint32]*wanted{}, requests: map[policy.RequestID]*asked{},
+		wanting: wanting{wants: map[uint32]*wanted{}}, requests: map[policy.RequestID]*asked{},
 		peers: map[gossip.PeerID]*peer{}, news: make(chan struct{}), idle: idle,
+		reading: reading{chunks: map[content.Ref]*pending{}, readers: map[uint64]*reader{}, windows: map[content.Ref][]*reader{}, urged: true},
 	}
 	cfg.Transfer.Progress = f.progress
 	f.transfer = policy.NewTransfer(cfg.Transfer, cfg.Rand)
 	return f
 }
 
-// Want sets which chunks of a segment are wanted; an empty need is none. Chunks of it that are on their way and
-// no longer wanted still arrive.
+// Want sets which chunks of a segment are wanted; an empty need is none. What is read of the
+// segment is not touched.
 func (f *Fetcher) Want(segment uint32, t *content.Table, need content.Bitmap) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	need = need.Clone().Trim()
-	if w := f.wants[segment]; w != nil {
-		w.need.AndNot(need)
-		if len(w.need) > 0 { // the transfer only knows how to want more
-			f.transfer.Drop(segment)
-		}
-		delete(f.wants, segment)
+	w := f.wants[segment]
+	if w == nil {
+		w = &wanted{}
+		f.wants[segment] = w
 	}
-	if len(need) > 0 {
-		f.wants[segment] = &wanted{table: t, need: need}
+	gone := w.need.Clone()
+	gone.AndNot(need)
+	gone.AndNot(w.reads)
+	f.transfer.Unwant(segment, gone)
+	if len(w.need) > 0 {
+		f.needed--
+	}
+	if w.need = need; len(need) > 0 {
+		f.needed++
+		w.table = t
 		f.transfer.Want(segment, func(i uint32) uint32 { return t.Chunk(i).Size }, need)
 	}
+	f.forgetWant(segment, w)
 	f.settle()
 	f.wake()
 }
 
+// forgetWant lets go of the table of a segment of which nothing is wanted any more. The caller holds mu.
+func (f *Fetcher) forgetWant(segment uint32, w *wanted) {
+	if len(w.need) == 0 && len(w.reads) == 0 {
+		delete(f.wants, segment)
+	}
+}
+
 // settle opens or closes idle. The caller holds mu.
 func (f *Fetcher) settle() {
-	done := f.transfer.Left() == 0
+	done := f.needed == 0
 	select {
 	case <-f.idle:
 		if !done {
@@ -183,7 +213,7 @@ func (f *Fetcher) wake() {
 	}
 }
 
-// Wait returns when nothing is wanted any more, or with the error of ctx.
+// Wait returns when nothing is wanted any more but what somebody reads, or with the error of ctx.
 func (f *Fetcher) Wait(ctx context.Context) error {
 	f.mu.Lock()
 	idle := f.idle

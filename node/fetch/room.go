@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"swarmnode/node/policy"
@@ -11,7 +12,8 @@ import (
 // get equal shares; what is above its share drains first. A Fetcher takes its part in [Room.step] only, so nobody holds room
 // without a request.
 type Room struct {
-	fixed uint64 // the bound; 0: what rule says
+	fixed uint64       // the bound; 0: what rule says
+	ahead atomic.Int64 // bytes that are read ahead
 
 	mu     sync.Mutex // guards what follows
 	rule   policy.InFlight

@@ -76,13 +76,21 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	if now.Before(f.resume) {
+	paused := now.Before(f.resume)
+	if paused && len(f.chunks) == 0 {
 		return policy.Step{Wake: f.resume}
 	}
+	f.urge(now)
 	step := f.cfg.Room.step(now, f, func(limit uint64) policy.Step {
+		if paused { // what is read goes to its readers, whether it can be stored or not
+			limit = 0
+		}
 		f.transfer.Limit(limit)
 		return f.transfer.Next(now)
 	})
+	if paused && (step.Wake.IsZero() || f.resume.Before(step.Wake)) {
+		step.Wake = f.resume
+	}
 	for _, id := range step.Banned {
 		f.forget(id)
 	}
@@ -92,10 +100,10 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 		}
 	}
 	for _, r := range step.Ask {
-		table := f.wants[r.Run.Segment].table
 		rctx, cancel := context.WithCancel(ctx)
-		f.requests[r.ID] = &asked{cancel: cancel}
-		f.tasks.Go(func() { f.ask(rctx, r, table) })
+		a := &asked{id: r.ID, run: r.Run, table: f.wants[r.Run.Segment].table, cancel: cancel}
+		f.requests[r.ID] = a
+		f.tasks.Go(func() { f.ask(rctx, r, a) })
 	}
 	f.step = step
 	return step
@@ -105,20 +113,24 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 type errStore struct{ error }
 
 // ask makes one request and reports how it went.
-func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
+func (f *Fetcher) ask(ctx context.Context, r policy.Request, a *asked) {
 	wrong, came := policy.Reason{}, 0
-	err := f.cfg.Network.Chunks(ctx, r.Peer, f.cfg.ID, r.Run, func(i uint32) uint32 { return t.Chunk(i).Size },
+	err := f.cfg.Network.Chunks(ctx, r.Peer, f.cfg.ID, r.Run, func(i uint32) uint32 { return a.table.Chunk(i).Size },
 		func(came func() uint64) { f.began(r.ID, came) }, func(ref content.Ref, data []byte) error {
 			if err := f.cfg.Sink.Put(ref, data); err != nil {
-				if f.cfg.Wrong(err) {
+				if f.cfg.Wrong(err) || content.Sum(data) != a.table.Chunk(ref.Index).Digest { // a sink that has no room may not look
 					wrong = policy.Reason{Kind: policy.Bad, Ref: ref}
 					return err
 				}
-				return errStore{err}
+				came++
+				if !f.pass(a, ref, data) {
+					return errStore{err}
+				}
+				return nil
 			}
 			came++
 			f.cfg.Stored(ref, len(data))
-			f.got(r.ID, ref, len(data))
+			f.got(r.ID, ref, data)
 			return nil
 		})
 	f.mu.Lock()
@@ -136,7 +148,7 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, t *content.Table) {
 		f.transfer.Failed(now, r.ID, wrong)
 	case errors.As(err, &store):
 		f.cannotStore(now, store.error)
-		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy, RetryAfter: storePause})
+		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy}) // the peer is not to blame
 	case errors.As(err, &failure):
 		f.failed(now, r, failure, came)
 	default:
@@ -195,21 +207,33 @@ func (f *Fetcher) cannotStore(now time.Time, err error) {
 }
 
 // got tells the transfer of a stored chunk.
-func (f *Fetcher) got(id policy.RequestID, ref content.Ref, n int) {
+func (f *Fetcher) got(id policy.RequestID, ref content.Ref, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.storing = storing{}
-	f.hedge.Received(uint64(n))
-	now := time.Now()
-	f.cfg.Room.received(now, n)
-	f.transfer.Got(now, id, ref, uint32(n))
+	f.isHere(ref, data, true)
+	f.arrived(id, ref, len(data))
 	if w := f.wants[ref.Segment]; w != nil {
-		if w.need.Clear(ref.Index); len(w.need) == 0 {
-			delete(f.wants, ref.Segment)
+		if w.need.Has(ref.Index) {
+			if w.need.Clear(ref.Index); len(w.need) == 0 {
+				f.needed--
+			}
 		}
+		f.forgetWant(ref.Segment, w)
 	}
 	f.settle()
 	f.wake()
+}
+
+// arrived counts a chunk that is here, stored or not. The caller holds mu.
+func (f *Fetcher) arrived(id policy.RequestID, ref content.Ref, n int) {
+	now := time.Now()
+	f.hedge.Received(uint64(n))
+	f.cfg.Room.received(now, n)
+	f.transfer.Got(now, id, ref, uint32(n))
+	if w := f.wants[ref.Segment]; w != nil {
+		w.reads.Clear(ref.Index)
+	}
 }
 
 // Connected says that a peer is connected, with its RTT (0: unknown), or that its RTT is known better. What it has of the

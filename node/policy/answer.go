@@ -20,6 +20,7 @@ type request struct {
 	ended    bool           // not open any more; the heap may still hold it
 	asked    time.Time      // when it was
 	begun    bool           // the answer is coming: it does not wait for its turn at the peer any more
+	urgent   bool           // somebody reads its chunks, or soon will
 	robbed   bool           // its last chunks were given to another peer, see steal
 	began    time.Time      // when the answer did, if its peer is looked at: see lookAt
 	look     time.Time      // when that is next; zero: not
@@ -53,12 +54,14 @@ type Reason struct {
 // that was cancelled. size is the size of the chunk in bytes.
 func (t *Transfer) Got(now time.Time, id RequestID, ref content.Ref, size uint32) {
 	if r := t.requests[id]; r != nil && t.close(r, ref) {
-		r.begun, r.look = true, time.Time{}
+		t.answered(now, r)
+		r.look = time.Time{}
 		r.s.meter.add(now, uint64(size))
 		r.s.pause = 0
 		t.extend(r, now)
 		t.endRobbed(r)
 	}
+	t.settled(ref, id)
 	w := t.wants.bySegment[ref.Segment]
 	if w != nil && t.arrived(w, ref.Index) {
 		t.stats.Received += uint64(size)

@@ -85,5 +85,7 @@ func (t *Transfer) moveTo(now time.Time, s *source, r *request) *request {
 	t.news.cancel = append(t.news.cancel, r.ID)
 	t.risk += min(r.Bytes, max(moveWaste, uint64(r.s.meter.orElse(defaultRate)*r.s.rtt.Seconds()/3)))
 	t.stats.Moved++
-	return t.issue(now, r.w, s, r.Run, r.Bytes)
+	moved := t.issue(now, r.w, s, r.Run, r.Bytes)
+	moved.urgent = r.urgent
+	return moved
 }

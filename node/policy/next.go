@@ -13,6 +13,7 @@ func (t *Transfer) Next(now time.Time) Step {
 	t.scratch.fastest = t.fastest()
 	var step Step
 	before := t.lastID
+	t.askUrgent(now, &step)
 	for t.inFlight+t.cfg.MinRun <= t.cfg.InFlight {
 		r := t.ask(now)
 		if r == nil {
@@ -94,6 +95,9 @@ func (t *Transfer) wake(now time.Time) time.Time {
 	if t.stealAt.After(now) {
 		sooner(t.stealAt)
 	}
+	if t.reading.look.After(now) {
+		sooner(t.reading.look)
+	}
 	if t.moveAt.After(now) {
 		sooner(t.moveAt)
 	}
@@ -110,7 +114,11 @@ func (t *Transfer) wake(now time.Time) time.Time {
 
 // room is how many bytes may be asked of s now.
 func (t *Transfer) room(s *source, now time.Time) uint64 {
-	if s.dry || len(s.asked) >= t.cfg.PeerAsks || s.paused > t.since(now) || t.crawls(s, now) {
+	asks := t.cfg.PeerAsks
+	if len(t.urgent) > 0 {
+		asks = max(asks-urgentPlaces, 1)
+	}
+	if s.dry || len(s.asked) >= asks || s.paused > t.since(now) || t.crawls(s, now) {
 		return 0
 	}
 	window := t.window(s)

@@ -112,6 +112,8 @@ func (s *story) run(f []string) (string, error) {
 		return "", err
 	case "drop":
 		s.t.Drop(uint32(id))
+	case "unwant", "urge": // unwant SEGMENT:FIRST-LAST, urge (SEGMENT:FIRST-LAST)... [then (SEGMENT:FIRST-LAST)...]
+		return "", s.reading(f[0], f[1:])
 	case "found": // found PEER RTT
 		d, err := time.ParseDuration(arg(2))
 		s.t.Found(s.now, gossip.PeerID(arg(1)), d)
@@ -134,6 +136,35 @@ func (s *story) run(f []string) (string, error) {
 		return "", s.answer(f[0], RequestID(id), arg(2), arg(3))
 	}
 	return "", nil
+}
+
+// reading is what changes what somebody reads.
+func (s *story) reading(cmd string, f []string) error {
+	lists := [2][]content.Ref{}
+	list := &lists[0]
+	for _, a := range f {
+		if a == "then" {
+			list = &lists[1]
+			continue
+		}
+		var seg, first, last uint32
+		if n, err := fmt.Sscanf(a, "%d:%d-%d", &seg, &first, &last); n != 3 {
+			return err
+		}
+		for i := first; i <= last; i++ {
+			*list = append(*list, content.Ref{Segment: seg, Index: i})
+		}
+	}
+	if cmd == "urge" {
+		s.t.Urge(s.now, lists[0], lists[1])
+		return nil
+	}
+	var b content.Bitmap
+	for _, ref := range lists[0] {
+		b.Set(ref.Index)
+	}
+	s.t.Unwant(lists[0][0].Segment, b)
+	return nil
 }
 
 // answer is an event of a request: the commands got, began, done, finished, lacks, failed.

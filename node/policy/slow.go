@@ -36,7 +36,7 @@ func (t *Transfer) Began(now time.Time, id RequestID) (sooner bool) {
 	if r == nil || r.begun {
 		return false
 	}
-	r.begun = true
+	t.answered(now, r)
 	if t.cfg.Progress == nil || r.s.meter.rate*slowChunk.Seconds() >= float64(t.cfg.MinRun) {
 		return false
 	}

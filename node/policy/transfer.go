@@ -139,6 +139,7 @@ type Transfer struct {
 
 	asking
 	stealing
+	reading
 	scratch scratch
 	records map[gossip.PeerID]record // wrong chunks and bans, outliving the connection
 	news    news
