@@ -3,8 +3,10 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"time"
 
@@ -40,6 +42,10 @@ type reader struct {
 	looked  int   // chunks before this number were looked at for a hint
 	missing []int // those of them that were not here then and are still to come
 	hinting bool  // the source has a hint
+
+	// flush sends what was written, before a wait for bytes from elsewhere: the client sees that it goes on, and keeps it if it does
+	// not. nil at first.
+	flush func() error
 }
 
 // piece is a chunk that is loaded: in memory or in an open file.
@@ -81,6 +87,11 @@ func (r *reader) load(ctx context.Context, off, end int64, wait time.Duration) e
 	r.piece.close()
 	r.now, r.at = -1, r.layout.place(n)
 	r.ahead(n, end)
+	if r.flush != nil && !r.c.Source.Here(r.at.ref) {
+		if err := r.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	p, err := r.fetch(ctx, r.at)

@@ -24,7 +24,7 @@ var (
 
 const (
 	packages   = `\.(u?deb|ddeb|dsc|d?rpm|apk|pkg\.tar(\.\w+)?|tar(\.\w+)?|t[gx]z|iso|img(\.\w+)?|qcow2|raw|zip|whl|gem|jar|AppImage|msi|exe|dmg|zck)`
-	byHashForm = `/by-hash/\w+/[0-9a-f]+$`
+	byHashForm = `(^|/)by-hash/\w+/[0-9a-f]+$`
 	// hashForm is a name that begins with a SHA-1 or longer in hexadecimal and a dash, as createrepo_c writes it.
 	hashForm = `(^|/)[0-9a-f]{40,128}-[^/]+$`
 )

@@ -91,6 +91,7 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c *Collection, f 
 		return
 	}
 	w.WriteHeader(a.status)
+	from.flush = http.NewResponseController(w).Flush
 	for i, b := range a.ranges {
 		if a.parts.heads != nil {
 			_, err = w.Write([]byte(a.parts.heads[i]))
