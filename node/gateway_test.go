@@ -164,11 +164,16 @@ func TestGatewayOfAMirror(t *testing.T) {
 func TestGatewaySwitch(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
-	write := func(name string, data []byte) {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755); err != nil {
-			t.Fatal(err)
+	write := func(name string, data []byte) { // under the name comes a new file, as publishers are told to do it
+		path := filepath.Join(tree, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = os.WriteFile(path+"~", data, 0o644)
 		}
-		if err := os.WriteFile(filepath.Join(tree, name), data, 0o644); err != nil {
+		if err == nil {
+			err = os.Rename(path+"~", path)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -203,11 +208,12 @@ func TestGatewaySwitch(t *testing.T) {
 	const releases = 6
 	for n := 2; n <= releases; n++ {
 		write("index", of(n))
-		if err := os.Rename(filepath.Join(tree, fmt.Sprintf("pool/a_%d.deb", n-1)), filepath.Join(tree, fmt.Sprintf("pool/a_%d.deb", n))); err != nil {
-			t.Fatal(err)
-		}
 		write(fmt.Sprintf("pool/a_%d.deb", n), []byte(fmt.Sprintf("package %d", n)))
-		_ = os.Remove(filepath.Join(tree, "old-index"))
+		for _, name := range []string{"old-index", fmt.Sprintf("pool/a_%d.deb", n-1)} {
+			if err := os.Remove(filepath.Join(tree, name)); err != nil && name != "old-index" {
+				t.Fatal(err)
+			}
+		}
 		if res := master.publish(t, tree); res.Release != uint64(n) {
 			t.Fatalf("%+v", res)
 		}

@@ -125,6 +125,7 @@ func New(cfg Config) *Gateway {
 		pages:   newRecent[pageKey, *page](pageBytes),
 		sums:    newRecent[objectKey, *suiteSums](sumsKept),
 		room:    newRoom(),
+		derived: newDerived(cfg.Now),
 	}
 }
 
