@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the variables of lib.sh
 # What the stories about ordinary HTTP clients share: a tree with the names that archives and people make, mirrors that serve it
 # with the master off, and a tap between a client and a gateway. Source it after lib.sh.
 
@@ -20,7 +20,7 @@ serve_tree() {
     at=127.0.0.$host:$port root_url+=:$port/
     free_port
     command[$n]=$(printf '%s\n' "$SWARMNODE" join --bootstrap "$address" --home "$work/$n" --listen "/ip4/127.0.0.1/tcp/$port" \
-      --gateway "$at" --gateway-url "$root_url" "${flags[@]}")
+      --gateway "$at" --gateway-url "$root_url" --allow-private "${flags[@]}")
     gateway[$n]=${root_url}archive/
     again "$n"
   done

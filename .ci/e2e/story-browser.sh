@@ -92,6 +92,7 @@ open_page "${g1}odd/"
 picture odd
 looks "odd names"
 check "odd names: links to everything in it" diff <(names "$tree/odd") <(links)
+# shellcheck disable=SC2016 # it is a name
 check "odd names: shown as they are" test "$(ask 'return document.body.innerText.includes("it'"'"'s \"quoted\" $HOME & <b>bold<b>.txt")')" = true
 open_page "${g1}images/"
 shown=$(ask 'return document.body.innerText')
