@@ -267,13 +267,13 @@ func TestTorrentMissing(t *testing.T) {
 	}
 }
 
-// slowSource takes a while for each chunk.
-type slowSource struct {
+// pausingSource takes a while for each chunk.
+type pausingSource struct {
 	*fakeSource
 	pause time.Duration
 }
 
-func (s slowSource) Chunk(ctx context.Context, r *Release, ref content.Ref, buf []byte) ([]byte, error) {
+func (s pausingSource) Chunk(ctx context.Context, r *Release, ref content.Ref, buf []byte) ([]byte, error) {
 	select {
 	case <-time.After(s.pause):
 	case <-ctx.Done():
@@ -288,7 +288,7 @@ func TestTorrentSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, f, src := extras(t)
 		f.publish(t, src, 8, file{Path: "slow.iso", Data: strings.Repeat("z", 12*chunkSize)}, file{Path: "never.iso", Data: strings.Repeat("y", 1000*chunkSize)})
-		f.c.Source = slowSource{src, 1100 * time.Millisecond}
+		f.c.Source = pausingSource{src, 1100 * time.Millisecond}
 		begun := time.Now()
 		res, body := ask(t, g, "GET", "/test/slow.iso.torrent")
 		if res.StatusCode != 503 || res.Header.Get("Retry-After") != "11" || time.Since(begun) != hashPatience {
@@ -338,7 +338,7 @@ func TestTorrentMany(t *testing.T) {
 			files = append(files, file{Path: fmt.Sprintf("f%02d", i), Data: fmt.Sprint("data", i)})
 		}
 		f.publish(t, src, 8, files...)
-		f.c.Source = slowSource{src, time.Hour}
+		f.c.Source = pausingSource{src, time.Hour}
 		for i, x := range files {
 			go func() {
 				want := "as many torrents"
