@@ -167,6 +167,60 @@ func TestReadsAgreeWithMap(t *testing.T) {
 	})
 }
 
+// keeper remembers all nodes and counts how often a block is read.
+type keeper struct {
+	Blocks
+	nodes map[Digest]Node
+	reads map[Digest]int
+}
+
+func (k *keeper) Block(d Digest) ([]byte, bool) { k.reads[d]++; return k.Blocks.Block(d) }
+
+func (k *keeper) KeptNode(d Digest) (Node, bool) { n, ok := k.nodes[d]; return n, ok }
+
+func (k *keeper) KeepNode(d Digest, n Node, size int) {
+	if size != len(k.Blocks[d]) {
+		panic("the size is not that of the block")
+	}
+	k.nodes[d] = n
+}
+
+// TestNodeKeeper: lookups through kept nodes give the same and read each block once; a node that is missing is asked for again.
+func TestNodeKeeper(t *testing.T) {
+	m := model{}
+	for i := range 3000 {
+		m.add(fileEntry(fmt.Sprintf("pool/%c/p%04d/f%d", 'a'+i%20, i, i), uint64(i)))
+	}
+	k := &keeper{Blocks: Blocks{}, nodes: map[Digest]Node{}, reads: map[Digest]int{}}
+	root := build(t, m, k.Blocks)
+	rootBlock := k.Blocks[root]
+	delete(k.Blocks, root)
+	var missing *Missing
+	if _, err := Lookup(root, k, "pool"); !errors.As(err, &missing) {
+		t.Fatalf("without the root: %v", err)
+	}
+	k.Blocks[root] = rootBlock
+	clear(k.reads)
+	for range 2 {
+		for p, want := range m {
+			if got, err := Lookup(root, k, p); err != nil || !cmp.Equal(want, got) {
+				t.Fatalf("%s: %v, %v", p, got, err)
+			}
+		}
+	}
+	if list, err := List(root, k, "pool"); err != nil || len(list) != 20 {
+		t.Errorf("%d entries, %v", len(list), err)
+	}
+	for d, n := range k.reads {
+		if n != 1 {
+			t.Errorf("block %s was read %d times", d, n)
+		}
+	}
+	if len(k.reads) < 90 {
+		t.Errorf("%d blocks were read: the tree is too small for this test", len(k.reads))
+	}
+}
+
 // TestFetchByMissing: a reader that starts with nothing and fetches what the errors name gets the whole tree.
 func TestFetchByMissing(t *testing.T) {
 	m := model{}

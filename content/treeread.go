@@ -7,15 +7,47 @@ import (
 	"strings"
 )
 
-// loadNode reads the node c and checks that it is what its parent says.
-func loadNode(src BlockSource, c child, height uint64) (*node, error) {
-	data, err := get(src, c.digest)
+// Node is a decoded node of a file tree. It is never changed.
+type Node struct{ node *node }
+
+// NodeKeeper is a BlockSource that also remembers nodes that were decoded from it. Who looks many paths up in one tree uses one:
+// decoding a node costs a hundred times what finding an entry in it does. Its methods may be called from several goroutines if
+// lookups are.
+type NodeKeeper interface {
+	BlockSource
+	// KeptNode gives a node that was kept, if it still is.
+	KeptNode(d Digest) (n Node, ok bool)
+	// KeepNode is handed each node that was decoded and the size of its block in bytes; decoded it is about three times as large.
+	KeepNode(d Digest, n Node, size int)
+}
+
+// readNode gives a node from its block, or as it was kept.
+func readNode(src BlockSource, d Digest) (*node, error) {
+	keeper, keeps := src.(NodeKeeper)
+	if keeps {
+		if n, ok := keeper.KeptNode(d); ok {
+			return n.node, nil
+		}
+	}
+	data, err := get(src, d)
 	if err != nil {
 		return nil, err
 	}
 	n, err := decodeNode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.digest.BlockCID(), err)
+		return nil, fmt.Errorf("%s: %w", d.BlockCID(), err)
+	}
+	if keeps {
+		keeper.KeepNode(d, Node{n}, len(data))
+	}
+	return n, nil
+}
+
+// loadNode reads the node c and checks that it is what its parent says.
+func loadNode(src BlockSource, c child, height uint64) (*node, error) {
+	n, err := readNode(src, c.digest)
+	if err != nil {
+		return nil, err
 	}
 	first := ""
 	switch {
@@ -32,11 +64,7 @@ func loadNode(src BlockSource, c child, height uint64) (*node, error) {
 
 // loadRoot reads the root node, whose height and first path nobody has promised.
 func loadRoot(root Digest, src BlockSource) (*node, error) {
-	data, err := get(src, root)
-	if err != nil {
-		return nil, err
-	}
-	n, err := decodeNode(data)
+	n, err := readNode(src, root)
 	if err == nil && n.height > MaxTreeHeight {
 		err = fmt.Errorf("tree root: %w: height %d", ErrFormat, n.height)
 	}

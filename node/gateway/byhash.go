@@ -34,7 +34,7 @@ func (g *Gateway) byHash(ctx context.Context, rel *Release, c *Collection, path 
 	var e content.Entry
 	var err error
 	if kind == "SHA256" {
-		e, err = siblingBySum(rel, dir, hash)
+		e, err = g.siblingBySum(rel, dir, hash)
 	} else {
 		e, err = g.byRelease(ctx, rel, c, dir, kind, hash)
 	}
@@ -61,22 +61,22 @@ func splitByHash(path string) (dir, kind, hash string, ok bool) {
 }
 
 // siblingBySum finds the file directly in dir that has this SHA-256, which the tree itself says.
-func siblingBySum(rel *Release, dir, hash string) (content.Entry, error) {
+func (g *Gateway) siblingBySum(rel *Release, dir, hash string) (content.Entry, error) {
 	want, err := content.ParseDigest(hash)
 	if err != nil {
 		return content.Entry{}, err
 	}
-	real, err := follow(rel, dir)
+	real, err := g.follow(rel, dir)
 	if err != nil {
 		return content.Entry{}, err
 	}
-	entries, err := content.List(rel.Manifest.Tree, rel.Blocks, real.Path)
+	entries, err := content.List(rel.Manifest.Tree, g.tree(rel), real.Path)
 	if err != nil {
 		return content.Entry{}, err
 	}
 	for _, e := range entries {
 		if e.IsLink() {
-			if e, err = follow(rel, e.Path); errors.Is(err, content.ErrNoEntry) {
+			if e, err = g.follow(rel, e.Path); errors.Is(err, content.ErrNoEntry) {
 				continue // leads nowhere
 			} else if err != nil {
 				return content.Entry{}, err
@@ -100,7 +100,7 @@ type suiteSums struct {
 func (g *Gateway) byRelease(ctx context.Context, rel *Release, c *Collection, dir, kind, hash string) (content.Entry, error) {
 	for suite := dir; ; suite = suite[:max(strings.LastIndexByte(suite, '/'), 0)] {
 		for _, name := range []string{"Release", "InRelease"} {
-			e, err := follow(rel, join(suite, name))
+			e, err := g.follow(rel, join(suite, name))
 			if errors.Is(err, content.ErrNoEntry) || err == nil && !e.IsFile() {
 				continue
 			}
@@ -112,7 +112,7 @@ func (g *Gateway) byRelease(ctx context.Context, rel *Release, c *Collection, di
 				return content.Entry{}, err
 			}
 			for _, path := range sums.paths[kind+"/"+hash] {
-				if e, err := follow(rel, join(suite, path)); !errors.Is(err, content.ErrNoEntry) {
+				if e, err := g.follow(rel, join(suite, path)); !errors.Is(err, content.ErrNoEntry) {
 					return e, err
 				}
 			}

@@ -87,6 +87,7 @@ type Config struct {
 // front of it calls [WithConnection], so that the requests of one connection see one release.
 type Gateway struct {
 	cfg     Config
+	nodes   *recent[content.Digest, content.Node]
 	objects *recent[objectKey, *object]
 	layouts *recent[layoutKey, *layout]
 	pages   *recent[pageKey, *page]
@@ -98,13 +99,15 @@ type Gateway struct {
 }
 
 const (
-	// objectsKept is how many looked-up paths are remembered, at about half a kilobyte each: the packages that a day's updates are
-	// about.
-	objectsKept = 16 << 10
-	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 4 million chunks.
-	layoutBytes = 16 << 20
+	// nodeBytes bounds the nodes of file trees that are remembered, as blocks; decoded they are three times as large. 8 MiB of blocks
+	// are the lower level of a tree of 60,000 files, and all upper levels of one of 2 million.
+	nodeBytes = 8 << 20
+	// objectsKept is how many looked-up paths are remembered, at about a kilobyte each: the packages that a day's updates are about.
+	objectsKept = 8 << 10
+	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 2 million chunks.
+	layoutBytes = 8 << 20
 	// pageBytes bounds the directory pages that are kept; the largest directories of archives have 1 MB of them.
-	pageBytes = 16 << 20
+	pageBytes = 8 << 20
 	// sumsKept bounds the lines of Release files that are remembered, an eighth of them of one file. Those of Debian have 1,500 to
 	// 6,000 a section, and one costs about 200 bytes.
 	sumsKept = 200_000
@@ -120,6 +123,7 @@ func New(cfg Config) *Gateway {
 	}
 	return &Gateway{
 		cfg:     cfg,
+		nodes:   newRecent[content.Digest, content.Node](nodeBytes),
 		objects: newRecent[objectKey, *object](objectsKept),
 		layouts: newRecent[layoutKey, *layout](layoutBytes),
 		pages:   newRecent[pageKey, *page](pageBytes),

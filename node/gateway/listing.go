@@ -76,7 +76,7 @@ func (g *Gateway) serveListing(w http.ResponseWriter, r *http.Request, c *Collec
 	key := pageKey{objectKey{f.rel.Manifest.Tree, f.path}, fmt.Sprint(c.Name, f.rel.Manifest.Release), asJSON}
 	p, ok := g.pages.get(key)
 	if !ok {
-		body, err := renderListing(r.Context(), c, f, asJSON)
+		body, err := g.renderListing(r.Context(), c, f, asJSON)
 		if err != nil {
 			g.failLookup(w, r, c, f.path, err)
 			return
@@ -101,8 +101,8 @@ func servePage(w http.ResponseWriter, r *http.Request, asJSON bool, body []byte)
 	serveText(w, r, html, body)
 }
 
-func renderListing(ctx context.Context, c *Collection, f found, asJSON bool) ([]byte, error) {
-	entries, err := content.List(f.rel.Manifest.Tree, f.rel.Blocks, f.entry.Path)
+func (g *Gateway) renderListing(ctx context.Context, c *Collection, f found, asJSON bool) ([]byte, error) {
+	entries, err := content.List(f.rel.Manifest.Tree, g.tree(f.rel), f.entry.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func renderListing(ctx context.Context, c *Collection, f found, asJSON bool) ([]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		row, err := newRow(f.rel, e)
+		row, err := g.newRow(f.rel, e)
 		if err != nil {
 			return nil, err
 		}
@@ -133,11 +133,11 @@ func renderListing(ctx context.Context, c *Collection, f found, asJSON bool) ([]
 }
 
 // newRow describes an entry; a symlink as what it leads to, under its own name.
-func newRow(rel *Release, e content.Entry) (row, error) {
+func (g *Gateway) newRow(rel *Release, e content.Entry) (row, error) {
 	name := e.Path[strings.LastIndexByte(e.Path, '/')+1:]
 	r := row{Name: name, Target: e.Target}
 	if e.IsLink() {
-		at, err := follow(rel, e.Path)
+		at, err := g.follow(rel, e.Path)
 		switch {
 		case errors.Is(err, content.ErrNoEntry):
 			r.Type = "broken"

@@ -65,7 +65,7 @@ func (g *Gateway) find(rel *Release, path string) (*object, error) {
 	if o, ok := g.objects.get(key); ok {
 		return o, nil
 	}
-	e, err := follow(rel, path)
+	e, err := g.follow(rel, path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,17 +75,17 @@ func (g *Gateway) find(rel *Release, path string) (*object, error) {
 }
 
 // follow resolves path to an entry that is no symlink.
-func follow(rel *Release, path string) (content.Entry, error) {
+func (g *Gateway) follow(rel *Release, path string) (content.Entry, error) {
 	links := 0
 	for {
-		e, err := lookup(rel, path)
+		e, err := g.lookup(rel, path)
 		switch {
 		case err == nil && !e.IsLink():
 			return e, nil
 		case err == nil: // the path itself is a symlink
 			path, err = target(e, "")
 		case errors.Is(err, content.ErrNoEntry):
-			path, err = throughLink(rel, path)
+			path, err = g.throughLink(rel, path)
 		}
 		if err != nil {
 			return content.Entry{}, err
@@ -97,20 +97,33 @@ func follow(rel *Release, path string) (content.Entry, error) {
 }
 
 // lookup is content.Lookup with the top directory, which is not an entry of the tree.
-func lookup(rel *Release, path string) (content.Entry, error) {
+func (g *Gateway) lookup(rel *Release, path string) (content.Entry, error) {
 	if path == "" {
 		return content.Entry{Mode: content.ModeDir | 0o755}, nil
 	}
-	return content.Lookup(rel.Manifest.Tree, rel.Blocks, path)
+	return content.Lookup(rel.Manifest.Tree, g.tree(rel), path)
 }
 
+// tree is the blocks of a release, with the nodes of its tree that are remembered.
+func (g *Gateway) tree(rel *Release) content.BlockSource { return keptNodes{rel.Blocks, g.nodes} }
+
+// keptNodes is a content.NodeKeeper.
+type keptNodes struct {
+	content.BlockSource
+	nodes *recent[content.Digest, content.Node]
+}
+
+func (k keptNodes) KeptNode(d content.Digest) (content.Node, bool) { return k.nodes.get(d) }
+
+func (k keptNodes) KeepNode(d content.Digest, n content.Node, size int) { k.nodes.put(d, n, size) }
+
 // throughLink replaces the first directory of path that is a symlink by its target.
-func throughLink(rel *Release, path string) (string, error) {
+func (g *Gateway) throughLink(rel *Release, path string) (string, error) {
 	for i, c := range path {
 		if c != '/' {
 			continue
 		}
-		e, err := lookup(rel, path[:i])
+		e, err := g.lookup(rel, path[:i])
 		switch {
 		case err != nil && !errors.Is(err, content.ErrNoEntry):
 			return "", err
@@ -155,40 +168,38 @@ type found struct {
 }
 
 // locate finds a path in the releases in which it may be looked for: what changes under its name is in the current release only, all
-// else also in the served one and those that are kept. The first error counts, as it is about the newest release.
+// else also in the served one and those that are kept. The first error counts, as it is about the newest release, unless a later one
+// says that the path may be there after all.
 func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, path string) (found, error) {
-	var first error
-	for _, rel := range c.releases(current, mutable(path)) {
-		o, err := g.find(rel, path)
-		if errors.Is(err, content.ErrNoEntry) {
-			o, err = g.byHash(ctx, rel, c, path, err)
+	o, first := g.findHashed(ctx, current, c, path)
+	if first == nil {
+		return found{current, o}, nil
+	}
+	if mutable(path) {
+		return found{}, first
+	}
+	for _, rel := range append([]*Release{c.Served}, c.Kept...) {
+		if rel == current {
+			continue
 		}
+		o, err := g.findHashed(ctx, rel, c, path)
 		if err == nil {
 			return found{rel, o}, nil
 		}
-		if first == nil || !errors.Is(err, content.ErrNoEntry) && errors.Is(first, content.ErrNoEntry) {
+		if errors.Is(first, content.ErrNoEntry) && !errors.Is(err, content.ErrNoEntry) {
 			first = err
 		}
 	}
 	return found{}, first
 }
 
-// releases lists where a path is looked for, in order.
-func (c *Collection) releases(current *Release, currentOnly bool) []*Release {
-	if currentOnly {
-		return []*Release{current}
+// findHashed is find, also for what apt asks for by its hash.
+func (g *Gateway) findHashed(ctx context.Context, rel *Release, c *Collection, path string) (*object, error) {
+	o, err := g.find(rel, path)
+	if errors.Is(err, content.ErrNoEntry) {
+		return g.byHash(ctx, rel, c, path, err)
 	}
-	out := make([]*Release, 0, len(c.Kept)+2)
-	out = append(out, current)
-	if c.Served != current {
-		out = append(out, c.Served)
-	}
-	for _, r := range c.Kept {
-		if r != current {
-			out = append(out, r)
-		}
-	}
-	return out
+	return o, err
 }
 
 // serveCollection answers a path of a collection; path is "" or begins with a slash.
