@@ -23,7 +23,7 @@ mkdir -p "$pictures" "$saved"
 # wd METHOD PATH [JSON]: prints the value of the answer; an error of the browser is one of ours.
 wd() {
   local answer
-  answer=$(curl -sS -X "$1" -H 'Content-Type: application/json' ${3:+--data-binary "$3"} "http://127.0.0.1:$driver_port$2") || return 1
+  answer=$(curl -sS --max-time 120 -X "$1" -H 'Content-Type: application/json' ${3:+--data-binary "$3"} "http://127.0.0.1:$driver_port$2") || return 1
   jq -e '.value | if type == "object" and has("error") then .message | halt_error else true end' >/dev/null <<<"$answer" || return 1
   jq -c .value <<<"$answer"
 }
@@ -166,10 +166,19 @@ until_true 30 "the list of downloads offers to go on" shows Resume
 picture interrupted
 again g1
 : >"$work/logs/dies.tap"
-until_true 10 "the download goes on" press Resume
+until_true 30 "the download goes on" press Resume
 until_true 60 "the image is saved, the gateway killed half-way" test -s "$saved/${iso##*/}"
 check "gateway killed: the file is right" cmp "$tree/$iso" "$saved/${iso##*/}"
 check "gateway killed: Chromium asked only for the rest" tapped_as dies GET 206 '^bytes=[1-9][0-9]*-$' "/$iso\$"
+
+# In parallel parts, as Chromium does where people switch it on and the connection is slow.
+tap parallel "$top" -rate 8000000
+fresh_downloads --enable-features=ParallelDownloading
+open_page "${tapped}archive/images/"
+click "${iso##*/}"
+until_true 60 "the image is saved, in parallel" test -s "$saved/${iso##*/}"
+check "in parallel: the file is right" cmp "$tree/$iso" "$saved/${iso##*/}"
+check "in parallel: a part from the middle was asked for" tapped_as parallel GET 206 '^bytes=[1-9][0-9]*-' "/$iso\$"
 
 # --- HTTP/3; the flags stand for a certificate that the browser believes
 

@@ -18,7 +18,7 @@ iso=$(cd "$tree" && find images -name '*.iso' | head -1)
 size=$(stat -c %s "$tree/$iso")
 deb=$(cd "$tree" && find pool -name '*.deb' | sort | head -1)
 root_of() { echo "${1%/*/}/"; } # the URL of the gateway of a collection's URL
-tap slow "$(root_of "$g1")" -rate 25000000
+tap slow "$(root_of "$g1")" -rate 10000000
 slow=${tapped}archive/
 tap log "$(root_of "$g1")"
 logged=${tapped}archive/
