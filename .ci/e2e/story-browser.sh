@@ -51,6 +51,11 @@ console() { wd POST "$session/se/log" '{"type": "browser"}' | jq -r '.[] | selec
 quiet() { [[ -z $(console) ]]; }
 
 session=
+leave() {
+  [[ -z $session ]] || wd DELETE "$session" >/dev/null # chromedriver does not end its browser when it is ended
+  ended "$1"
+}
+trap 'leave $?' EXIT
 free_port
 driver_port=$port
 start chromedriver chromedriver --port="$driver_port"
@@ -195,7 +200,5 @@ fresh_downloads --ignore-certificate-errors-spki-list="$pin" --disable-quic
 open_page "${tls}images/"
 check "HTTP/2: a listing" test "$(ask 'return performance.getEntriesByType("navigation")[0].nextHopProtocol')" = h2
 
-wd DELETE "$session" >/dev/null
-session=
 for n in "${!gateway[@]}"; do check "no stack trace from $n" no_trace "$n"; done
 finish
