@@ -180,7 +180,7 @@ func (n *Node) openFollower(c *collection) error {
 		Live:   func(segment uint32) content.Bitmap { return f.mirror.Live(segment) },
 	})
 	f.fetch = fetch.New(fetch.Config{
-		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Rand: newRand(), Log: n.log,
+		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Here: disk.Has, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +24,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
 // node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
-// that release and sets ADDR.
+// that release and sets ADDR; both set GATEWAY to the address of its gateway. "http STATUS URL FILE" makes a GET and writes the body to
+// FILE.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -38,6 +42,7 @@ func TestScripts(t *testing.T) {
 					return !c.Published && c.Complete && (len(args) < 2 || args[1] == strconv.FormatUint(c.Release, 10))
 				})
 			},
+			"http": httpGet,
 		},
 	})
 }
@@ -56,6 +61,10 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 				if ok(c) {
 					ts.Setenv("ID", c.ID.String())
 					ts.Setenv("ADDR", bestAddr(s.Addrs))
+					if s.Gateway != nil {
+						ts.Setenv("GATEWAY", s.Gateway.Local)
+						ts.Setenv("GATEWAY_HOST", strings.Trim(strings.TrimPrefix(s.Gateway.Local, "http:"), "/"))
+					}
 					return
 				}
 			}
@@ -66,6 +75,20 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 		case <-tick.C:
 		}
 	}
+}
+
+// httpGet is the command "http STATUS URL FILE": the body goes to FILE.
+func httpGet(ts *testscript.TestScript, _ bool, args []string) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: scriptWait}
+	res, err := client.Get(args[1])
+	ts.Check(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if got := strconv.Itoa(res.StatusCode); got != args[0] {
+		ts.Fatalf("GET %s: got %s, want %s\n%s", args[1], res.Status, args[0], body)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), body, 0o644))
 }
 
 func TestDemo(t *testing.T) {

@@ -352,7 +352,7 @@ func TestTorrentMany(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(hashPatience)
-		synctest.Wait() // all have answered before what they wait for ends
+		synctest.Wait() // all are answered
 		g.Close()
 	})
 }
