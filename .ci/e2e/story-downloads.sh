@@ -14,9 +14,9 @@ cd "$out"
 certificate
 serve_tree "$tree" g1 g2 g3 tls
 g1=${gateway[g1]}
-iso=$(cd "$tree" && find images -name '*.iso' | head -1)
+iso=$(cd "$tree" && find images -name '*.iso')
 size=$(stat -c %s "$tree/$iso")
-deb=$(cd "$tree" && find pool -name '*.deb' | sort | head -1)
+deb=$(cd "$tree" && find pool -name '*.deb' | sort | sed -n 1p)
 root_of() { echo "${1%/*/}/"; } # the URL of the gateway of a collection's URL
 tap slow "$(root_of "$g1")" -rate 10000000
 slow=${tapped}archive/
