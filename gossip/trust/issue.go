@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -146,6 +147,10 @@ func (d *draft) targetsGood(root *metadata.Metadata[metadata.RootType]) bool {
 	if d.targets == nil || root.VerifyDelegate(roleTargets, d.targets) != nil || due(d.targets.Signed.Expires, d.now, d.life) {
 		return false
 	}
+	delegation, err := releaseDelegation(d.targets)
+	if err != nil || !slices.Equal(delegation.Paths, releasePatterns()) {
+		return false
+	}
 	a, err := releaseAuthority(d.targets)
 	return err == nil && a.same(d.keys.release)
 }
@@ -197,7 +202,7 @@ func (d *draft) newTargets() *metadata.Metadata[metadata.TargetsType] {
 	m.Signed.Delegations = &metadata.Delegations{
 		Keys: a.keys,
 		Roles: []metadata.DelegatedRole{{Name: roleRelease, KeyIDs: a.ids, Threshold: a.threshold, Terminating: true,
-			Paths: []string{targetPattern}}},
+			Paths: releasePatterns()}},
 	}
 	return m
 }
@@ -228,7 +233,7 @@ func (d *draft) signRelease(r *Release, targets *metadata.Metadata[metadata.Targ
 	if err != nil {
 		return nil, fmt.Errorf("the release has to be signed; make a request for it with `swarmnode publish --prepare`: %w", err)
 	}
-	m, err := d.newRelease(r)
+	m, err := d.newRelease(r, targets)
 	if err != nil {
 		return nil, err
 	}
@@ -239,8 +244,9 @@ func (d *draft) signRelease(r *Release, targets *metadata.Metadata[metadata.Targ
 	return d.replace(roleRelease, d.made.Delegated, raw), nil
 }
 
-// newRelease makes the release role's file, to be signed; with r nil for the current release.
-func (d *draft) newRelease(r *Release) (*metadata.Metadata[metadata.TargetsType], error) {
+// newRelease makes the release role's file, to be signed; with r nil for the current release. Targets may be older than this
+// program and delegate less than it lists: what nobody could verify is left out.
+func (d *draft) newRelease(r *Release, targets *metadata.Metadata[metadata.TargetsType]) (*metadata.Metadata[metadata.TargetsType], error) {
 	m := metadata.Targets(expiry(d.now, d.life.Others))
 	if r == nil {
 		m.Signed.Targets = d.release.Signed.Targets
@@ -252,6 +258,15 @@ func (d *draft) newRelease(r *Release) (*metadata.Metadata[metadata.TargetsType]
 		}
 		m.Signed.Targets = map[string]*metadata.TargetFiles{targetPrefix + r.Name: {
 			Length: r.Size, Hashes: metadata.Hashes{"sha256": r.Manifest[:]}, Custom: (*json.RawMessage)(&facts)}}
+		delegation, err := releaseDelegation(targets)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range r.Targets {
+			if delegates(&delegation, f.Path) {
+				m.Signed.Targets[f.Path] = &metadata.TargetFiles{Length: f.Size, Hashes: metadata.Hashes{"sha256": f.SHA256[:]}}
+			}
+		}
 		d.made.Release, d.made.Manifest, d.made.Retaken = r.Number, [32]byte(r.Manifest), d.keys.RootVersion()
 	}
 	d.made.Delegated++

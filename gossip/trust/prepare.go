@@ -98,7 +98,7 @@ func (s *Signer) prepare(now time.Time, root *metadata.Metadata[metadata.RootTyp
 	_, lacking := s.keys.held(a) // fresh keys that are carried away sign now or never
 	stale := d.release != nil && (targets.VerifyDelegate(roleRelease, d.release) != nil || due(d.release.Signed.Expires, now, s.life))
 	if lacking != nil && (r != nil || stale) {
-		m, err := d.newRelease(r)
+		m, err := d.newRelease(r, targets)
 		if err != nil {
 			return nil, err
 		}

@@ -324,17 +324,11 @@ func (r *Request) check() error {
 
 // releaseIn reads the release out of the release role's file.
 func releaseIn(m *metadata.Metadata[metadata.TargetsType]) (gossip.Head, error) {
-	if len(m.Signed.Targets) != 1 {
-		return gossip.Head{}, fmt.Errorf("%w: %d targets where one release was expected", ErrRequest, len(m.Signed.Targets))
+	name, err := releaseTarget(m)
+	if err != nil {
+		return gossip.Head{}, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
-	for path, target := range m.Signed.Targets {
-		name, ok := strings.CutPrefix(path, targetPrefix)
-		if !ok {
-			return gossip.Head{}, fmt.Errorf("%w: %.80q is not a release", ErrRequest, path)
-		}
-		return readTarget(name, target)
-	}
-	return gossip.Head{}, nil
+	return readTarget(name, m.Signed.Targets[targetPrefix+name])
 }
 
 // Release gives the release that is to be signed; false if there is none.

@@ -29,6 +29,8 @@ type Release struct {
 	Size     int64          // length of the manifest root, in bytes
 	Bytes    uint64         // total of the tree
 	Files    uint64         // total of the tree
+	// Targets are what the release vouches for beside its manifest, for clients that know nothing but TUF: see FitTargets.
+	Targets []SignedFile
 }
 
 // Signer signs releases and heartbeats of one collection. Its state is durable in a directory: whatever it returned, it
@@ -172,6 +174,9 @@ func (s *Signer) check(r Release) error {
 	}
 	if r.Manifest.IsZero() || r.Size < 1 || r.Number > math.MaxInt64 || r.Bytes > math.MaxInt64 || r.Files > math.MaxInt64 {
 		return errors.New("no manifest, no size, or a number beyond 2^63")
+	}
+	if len(FitTargets(r.Targets)) != len(r.Targets) {
+		return fmt.Errorf("%d further targets are too many, or have paths that cannot be targets", len(r.Targets))
 	}
 	switch {
 	case r.Number == 0 || r.Number < s.made.Release || r.Number == s.set.head.Release:

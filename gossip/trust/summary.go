@@ -31,6 +31,7 @@ func (r *Request) Summary() ([]string, error) {
 			}
 			out = append(out, fmt.Sprintf("release %d of %s, valid until %s", h.Release, h.Name, d.targets.Signed.Expires.Format(time.DateOnly)),
 				fmt.Sprintf("  %d files, %d bytes, manifest %s", h.Files, h.Bytes, h.Manifest.BlockCID()))
+			out = append(out, furtherTargets(d.targets)...)
 		}
 		out = append(out, fmt.Sprintf("  signed by: %s", strings.Join(signersOf(d), ", ")))
 	}

@@ -38,9 +38,24 @@ const (
 	BundleFile = "bundle"
 	// targetPrefix begins the target path of a manifest root: release/<name of the collection>.
 	targetPrefix = "release/"
-	// targetPattern is what targets delegates to the release role.
-	targetPattern = "release/*"
+	// TreeTarget begins the target path of a file of the tree, so that no file of a tree is taken for a manifest root.
+	TreeTarget = "tree/"
+	// SumsTarget is the target path of the tree's checksums, see content.Sums.
+	SumsTarget = "SHA256SUMS"
 )
+
+// maxTargetDepth is how many parts the path of a file can have that stock clients are to verify: in the patterns of a delegation a *
+// stands for no slash, so each depth needs its own. The deepest image of a large archive of today has 9 parts.
+const maxTargetDepth = 12
+
+// releasePatterns are the target paths that targets delegates to the release role.
+func releasePatterns() []string {
+	list := []string{targetPrefix + "*", SumsTarget}
+	for n := 1; n <= maxTargetDepth; n++ {
+		list = append(list, TreeTarget+strings.Repeat("*/", n-1)+"*")
+	}
+	return list
+}
 
 // Limits of what is looked at, checked before anything is parsed (DESIGN section 5: a megabyte of signatures kept
 // go-tuf busy for 11 s). The limit of all files of a bundle together is gossip.MaxBundle.
@@ -55,6 +70,9 @@ const (
 	MaxNewRoots = 64
 	// MaxTargets is the most targets that the release role may list.
 	MaxTargets = 100
+	// MaxTargetBytes is what the entries of a release's further targets may take, so that all files of a release fit in a
+	// bundle together with a dozen new roots.
+	MaxTargetBytes = 24 << 10
 	// MaxReleaseStep is how far the release number may grow at once, so that no thief of the online keys can use all
 	// numbers up: it would take 2^32 files, each of which other nodes see.
 	MaxReleaseStep = 1 << 32

@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -300,23 +298,14 @@ type custom struct {
 
 // release reads the one release out of the release role's targets and compares it with the newest one ever seen.
 func (w *walk) release(m *metadata.Metadata[metadata.TargetsType], delegation metadata.DelegatedRole) error {
-	if len(m.Signed.Targets) > MaxTargets {
-		return fmt.Errorf("%w: %d targets, at most %d are allowed", gossip.ErrMalformed, len(m.Signed.Targets), MaxTargets)
+	name, err := releaseTarget(m)
+	if err != nil {
+		return err
 	}
-	path := ""
-	for _, p := range slices.Sorted(maps.Keys(m.Signed.Targets)) {
-		if !strings.HasPrefix(p, targetPrefix) {
-			continue
-		}
-		if path != "" {
-			return fmt.Errorf("%w: two releases in one file", gossip.ErrMalformed)
-		}
-		path = p
+	if !delegates(&delegation, targetPrefix+name) {
+		return fmt.Errorf("%w: the release role may not sign %.80q", gossip.ErrMalformed, targetPrefix+name)
 	}
-	if !delegates(&delegation, path) {
-		return fmt.Errorf("%w: the release role may not sign %.80q", gossip.ErrMalformed, path)
-	}
-	head, err := readTarget(strings.TrimPrefix(path, targetPrefix), m.Signed.Targets[path])
+	head, err := readTarget(name, m.Signed.Targets[targetPrefix+name])
 	if err != nil {
 		return err
 	}

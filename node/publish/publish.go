@@ -27,6 +27,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	began := time.Now()
+	o.heavy = p.heavy
 	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}
 	res, err := r.publish(ctx, o)
 	if err != nil {
@@ -255,6 +256,10 @@ func (r *run) release(ctx context.Context, tree content.Digest) (Result, error) 
 // sign syncs everything that the manifest names, and it, and has it signed.
 func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error {
 	r.progress.stage("sign", r.changes.Upserts)
+	targets, err := r.targets(m)
+	if err != nil {
+		return err
+	}
 	if err := r.cfg.References.Sync(ctx); err != nil {
 		return err
 	}
@@ -274,7 +279,8 @@ func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error 
 		if err != nil {
 			return err
 		}
-		rel := trust.Release{Name: m.Name, Number: m.Release, Manifest: d, Size: int64(len(block)), Bytes: m.Totals.Bytes, Files: m.Totals.Files}
+		rel := trust.Release{Name: m.Name, Number: m.Release, Manifest: d, Size: int64(len(block)), Bytes: m.Totals.Bytes, Files: m.Totals.Files,
+			Targets: targets}
 		if r.prepare {
 			if res.Request, err = r.cfg.Signer.Prepare(r.now, rel); err == nil && res.Request == nil {
 				err = errNothingToSign

@@ -38,6 +38,9 @@ type Publisher struct {
 	lock *os.File
 	mu   sync.Mutex // one Publish at a time
 
+	// heavy is HeavySize. Only tests set another.
+	heavy int64
+
 	// crash is called at named points; an error stands for a crash there. Only tests set it.
 	crash func(point string) error
 }
@@ -72,7 +75,7 @@ func Open(cfg Config) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
-	return &Publisher{cfg: cfg, lock: lock, crash: func(string) error { return nil }}, nil
+	return &Publisher{cfg: cfg, lock: lock, heavy: HeavySize, crash: func(string) error { return nil }}, nil
 }
 
 // Close gives the lock back, after the Publish under way.

@@ -26,6 +26,8 @@ type ScanOptions struct {
 	Exclude    []string // patterns of path.Match; with a '/' against the whole path, else against the name. None by default.
 	SkipBad    bool     // leave out what cannot be published instead of refusing the tree
 	AllowEmpty bool     // a tree without any entry is meant
+
+	heavy int64 // from which size on a file is listed in Changes.heavy; 0: never
 }
 
 // ScanError says which paths keep a tree from being published.
@@ -62,7 +64,8 @@ type Changes struct {
 	Racy      int      // how many of all changed too short before the scan to be trusted next time
 	Skipped   []Bad    // what was left out, with ScanOptions.SkipBad
 
-	seen *snapshot
+	heavy []string // paths of all heavy files, in order
+	seen  *snapshot
 }
 
 // Files gives the new or changed paths in order. They are read from the file that the scan wrote, not from memory.
@@ -112,7 +115,7 @@ func Scan(ctx context.Context, now time.Time, root *os.Root, previous iter.Seq2[
 	if err != nil {
 		return nil, err
 	}
-	m := &merge{next: next, out: out, trusted: now.Add(-racy).UnixNano()}
+	m := &merge{next: next, out: out, trusted: now.Add(-racy).UnixNano(), heavy: o.heavy}
 	bad, err := m.run(ctx, root, o)
 	if err != nil {
 		out.file.Close()
@@ -138,6 +141,7 @@ type merge struct {
 	before  File // the previous record that comes next
 	more    bool // there is one
 	trusted int64
+	heavy   int64 // see ScanOptions
 	out     *snapshotWriter
 	changes Changes
 }
@@ -195,6 +199,9 @@ func (m *merge) see(f *File) error {
 	if changed && f.Ctime > m.trusted && !f.isDir() {
 		f.Ctime = 0
 		m.changes.Racy++
+	}
+	if m.heavy > 0 && f.kind() == content.ModeFile && f.Size >= m.heavy {
+		m.changes.heavy = append(m.changes.heavy, f.Path)
 	}
 	m.out.add(f, changed)
 	return nil
