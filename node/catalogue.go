@@ -20,6 +20,7 @@ const keptSegments = 1 << 18
 // not per request.
 type catalogue struct {
 	collections func() []*collection
+	mirrors     func(content.ID) []gateway.Mirror
 	log         func(c *collection, manifest content.Digest, err error) // of a kept release that cannot be read
 	now         func() time.Time
 
@@ -56,9 +57,19 @@ func (k *catalogue) Collections() []*gateway.Collection {
 	return list
 }
 
+// find gives one collection of the picture; nil if it is not open.
+func (k *catalogue) find(id content.ID) *gateway.Collection {
+	for _, c := range k.Collections() {
+		if c.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
 // describe tells of one collection; used takes up the releases in it.
 func (k *catalogue) describe(c *collection, used map[content.Digest]*gateway.Release) *gateway.Collection {
-	g := &gateway.Collection{ID: c.id, Name: c.name(), Metadata: c.trust.File, Mirrors: func() []gateway.Mirror { return nil }}
+	g := &gateway.Collection{ID: c.id, Name: c.name(), Metadata: c.trust.File, Mirrors: func() []gateway.Mirror { return k.mirrors(c.id) }}
 	var kept []content.Digest
 	if c.master != nil {
 		g.Source = masterSource{c.master}

@@ -281,6 +281,9 @@ func (n *Node) start(c *collection) {
 	run("listener", c.listener.Run)
 	run("member record", func(ctx context.Context) error { return n.tellMembers(ctx, c) })
 	run("neighbours", func(ctx context.Context) error { return n.neighbours(ctx, c) })
+	if n.web.server != nil {
+		run("gateways", func(ctx context.Context) error { return n.checkGateways(ctx, c) })
+	}
 	if f := c.follower; f != nil {
 		run("disk", f.disk.Run)
 		run("fetcher", f.fetch.Run)

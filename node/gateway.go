@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -19,6 +20,7 @@ type GatewayConfig struct {
 	CertFile, KeyFile string // PEM files, both or none; with them it speaks TLS
 	AccessLog         string // file for a line per request; "-": standard output, "": none
 	FullAddresses     bool   // the log has the whole addresses of clients, not their networks
+	AllowPrivate      bool   // gateways that other members have at private addresses are asked and named to clients, too
 }
 
 // GatewayURL checks the address by which others reach a gateway and gives the one form in which it is told to them: http or https, a
@@ -65,6 +67,7 @@ func GatewayURL(text string) (string, error) {
 type web struct {
 	catalogue catalogue
 	url       string // as others reach it
+	others    gateways
 	gateway   *gateway.Gateway
 	server    *gateway.Server // nil: this node has none
 }
@@ -72,7 +75,7 @@ type web struct {
 // openWeb makes the gateway and takes its port.
 func (n *Node) openWeb() error {
 	w := &n.web
-	w.catalogue = catalogue{collections: n.all, now: n.cfg.Now, log: func(c *collection, manifest content.Digest, err error) {
+	w.catalogue = catalogue{collections: n.all, mirrors: w.others.mirrors, now: n.cfg.Now, log: func(c *collection, manifest content.Digest, err error) {
 		n.log.Debug("a release is not served by the gateway", "collection", c.id, "manifest", manifest, "reason", err)
 	}}
 	cfg := n.cfg.Gateway
@@ -108,7 +111,7 @@ func (n *Node) closeWeb() error {
 	if n.web.server == nil {
 		return nil
 	}
-	return n.web.server.Close()
+	return errors.Join(n.web.server.Close(), n.web.gateway.Close())
 }
 
 // Gateway gives the address of the root of the gateway as it is reached from this machine; "" if there is none.

@@ -21,6 +21,7 @@ type gatewayFlags struct {
 	tlsKey        string
 	accessLog     string
 	fullAddresses bool
+	allowPrivate  bool
 }
 
 func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
@@ -30,6 +31,7 @@ func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key `FILE` (PEM) of the certificate")
 	fl.StringVar(&f.accessLog, "access-log", "", "`FILE` that gets a line for every request to the gateway, - for standard output")
 	fl.BoolVar(&f.fullAddresses, "access-log-addresses", false, "write whole addresses to the access log, not only their network")
+	fl.BoolVar(&f.allowPrivate, "allow-private", false, "also check gateways that other mirrors have at private addresses (in a LAN), and send clients there")
 }
 
 // gatewayConfig checks what was said; nil is no gateway.
@@ -51,7 +53,7 @@ func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 			return nil, misuse("--gateway %s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(f.gateway))
 		}
 	}
-	cfg := &node.GatewayConfig{Listen: f.gateway, CertFile: f.tlsCert, KeyFile: f.tlsKey, AccessLog: f.accessLog, FullAddresses: f.fullAddresses}
+	cfg := &node.GatewayConfig{Listen: f.gateway, CertFile: f.tlsCert, KeyFile: f.tlsKey, AccessLog: f.accessLog, FullAddresses: f.fullAddresses, AllowPrivate: f.allowPrivate}
 	if f.gatewayURL != "" {
 		u, err := node.GatewayURL(f.gatewayURL)
 		if err != nil {

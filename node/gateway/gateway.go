@@ -130,6 +130,7 @@ func New(cfg Config) *Gateway {
 		sums:    newRecent[objectKey, *suiteSums](sumsKept),
 		room:    newRoom(),
 		tuf:     newTUF(),
+		derived: newDerived(cfg.Now),
 	}
 }
 
