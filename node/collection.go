@@ -46,6 +46,7 @@ type collection struct {
 // follower is what a mirror of a collection has.
 type follower struct {
 	disk     *store.Disk
+	cache    *mirror.Cache // nil: all is kept
 	fetch    *fetch.Fetcher
 	mirror   *mirror.Mirror
 	metadata atomic.Uint64      // bytes of metadata blocks received
@@ -160,8 +161,9 @@ func (n *Node) openCommon(r record) (*collection, error) {
 
 func (n *Node) openFollower(c *collection) error {
 	f := &follower{banned: make(chan gossip.PeerID, 16)}
+	budget, overhead := n.budget(c)
 	disk, err := store.OpenDisk(filepath.Join(c.dir, "segments"), store.Config{
-		Budget: n.cfg.Disk, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) }, Log: n.log, Tables: c.table,
+		Budget: budget, Overhead: overhead, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
 			if f.mirror != nil {
 				f.scrub.Lost(ref)
@@ -174,13 +176,18 @@ func (n *Node) openFollower(c *collection) error {
 	}
 	f.disk = disk
 	c.follower = f
+	var sink fetch.Sink = disk
+	if c.record.CacheOnly {
+		f.cache = mirror.NewCache(disk, n.log)
+		sink = f.cache
+	}
 	f.scrub = mirror.NewScrubber(mirror.ScrubConfig{
 		Dir: c.dir, Pack: c.pack, Chunks: disk, Trust: c.trust.Scrub, Held: c.used, Rate: n.cfg.ScrubRate, Log: n.log.With("collection", c.id),
 		Blocks: func(ctx context.Context, lost []content.Digest) error { return f.mirror.Blocks(ctx, lost) },
 		Live:   func(segment uint32) content.Bitmap { return f.mirror.Live(segment) },
 	})
 	f.fetch = fetch.New(fetch.Config{
-		ID: c.id, Network: network{n.host}, Room: n.room, Sink: disk, Here: disk.Has, Rand: newRand(), Log: n.log,
+		ID: c.id, Network: network{n.host}, Room: n.room, Sink: sink, Here: disk.Has, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
 		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
@@ -196,6 +203,7 @@ func (n *Node) openFollower(c *collection) error {
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
 		Served: func(m *content.Manifest) { n.served(c, m) }, Changed: n.web.catalogue.touch,
+		Cache: f.cache, Held: func(release uint64) bool { return n.held(c, release) },
 	})
 	return err
 }
@@ -286,6 +294,9 @@ func (n *Node) start(c *collection) {
 	}
 	if f := c.follower; f != nil {
 		run("disk", f.disk.Run)
+		if f.cache != nil {
+			run("cache", f.cache.Run)
+		}
 		run("fetcher", f.fetch.Run)
 		run("mirror", f.mirror.Run)
 		run("mending", f.scrub.Mend)

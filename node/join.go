@@ -172,6 +172,9 @@ func (n *Node) follow(id content.ID, addr string) error {
 	if c.master != nil {
 		return fmt.Errorf("collection %s (%s) is published from this home directory: mirror it in another one, with --home", id, c.name())
 	}
+	if r := c.remembered(); r.CacheOnly != n.cfg.CacheOnly {
+		return n.changeMode(c, r, addr)
+	}
 	if addr == "" || slices.Contains(c.remembered().Bootstrap, addr) {
 		return nil
 	}
@@ -180,12 +183,13 @@ func (n *Node) follow(id content.ID, addr string) error {
 
 // followNew opens a collection that is not open. The caller holds changing.
 func (n *Node) followNew(id content.ID, addr string) error {
-	r := record{Version: recordVersion, ID: id}
+	r := record{Version: recordVersion, ID: id, CacheOnly: n.cfg.CacheOnly}
 	if b, ok := n.brokenOnes()[id.String()]; ok {
 		if b.record.ID.IsZero() || b.record.Source != "" {
 			return fmt.Errorf("collection %s cannot be opened: %w", id, b.err)
 		}
 		r = b.record
+		r.CacheOnly = n.cfg.CacheOnly
 	}
 	if addr != "" {
 		r.joinedBy(addr)

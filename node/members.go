@@ -107,7 +107,7 @@ func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coord
 		m.Release = c.master.signer.Head().Release
 		m.Complete = m.Release > 0
 	} else if man := c.follower.mirror.Served(); man != nil {
-		m.Release, m.Complete = man.Release, true
+		m.Release, m.Complete = man.Release, c.follower.cache == nil
 	}
 	if len(m.Addrs) > gossip.MaxAddrs {
 		m.Addrs = m.Addrs[:gossip.MaxAddrs]

@@ -34,6 +34,7 @@ type Config struct {
 	NATPortMap bool           // ask the router for a port
 	Public     bool           // this node is known to be reachable from everywhere
 	Disk       int64          // bytes that all mirrored collections may take together; 0: free space less 10 %
+	CacheOnly  bool           // collections that are joined from now on keep only what is asked for
 	Grace      time.Duration  // how long replaced content stays; default 24 h
 	ScrubRate  int64          // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none

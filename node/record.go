@@ -34,9 +34,10 @@ type record struct {
 	Version   int        `json:"version"`
 	ID        content.ID `json:"id"`
 	Name      string     `json:"name"`
-	Source    string     `json:"source,omitempty"`    // the published directory; "" for a mirror
-	Lifetime  string     `json:"lifetime,omitempty"`  // of a published collection's timestamps, as time.Duration prints it; "" for the default
-	Bootstrap []string   `json:"bootstrap,omitempty"` // addresses that the collection was joined by
+	Source    string     `json:"source,omitempty"`     // the published directory; "" for a mirror
+	Lifetime  string     `json:"lifetime,omitempty"`   // of a published collection's timestamps, as time.Duration prints it; "" for the default
+	CacheOnly bool       `json:"cache_only,omitempty"` // a mirror keeps only what is asked for
+	Bootstrap []string   `json:"bootstrap,omitempty"`  // addresses that the collection was joined by
 
 	Publisher gossip.PeerID `json:"publisher,omitempty"` // the peer that proved that it publishes the collection: told of bad bytes, never banned
 }

@@ -18,7 +18,7 @@ func (n *Node) chunk(ctx context.Context, id content.ID, ref content.Ref, buf []
 	case c == nil:
 		return nil, store.ErrNotHere
 	case c.follower != nil:
-		return c.follower.disk.Chunk(ref, buf)
+		return c.follower.chunk(ref, buf)
 	}
 	seeds := c.seeds(p2p.Asker(ctx))
 	if seeds && !c.master.seed.give(ref) {

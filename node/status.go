@@ -146,8 +146,9 @@ func (n *Node) followerStatus(c *collection, head gossip.Head, x *standing) {
 	}
 	x.Phase, x.Release, x.Files = p.Phase, p.Served, p.ServedSum.Files
 	x.Segments, x.SegmentsComplete, x.Bytes, x.BytesHere = p.Segments, p.Complete, p.Bytes, p.Here
-	x.Complete = p.Served > 0 && p.Served == head.Release
-	x.BytesOnDisk, x.BytesBudget = c.used(), n.cfg.Disk
+	x.Complete = p.Served > 0 && p.Served == head.Release && c.follower.cache == nil
+	x.Cache = c.follower.cacheStatus()
+	x.BytesOnDisk, x.BytesBudget = c.used(), c.follower.disk.Budget()
 	x.MetadataBytes = c.follower.metadata.Load()
 	x.ReceivedBytes, x.WastedBytes = f.Received+f.Wasted+x.MetadataBytes, f.Wasted
 	x.BytesInFlight, x.Unobtainable, x.Holders = f.InFlight, f.Unobtainable, f.Holders
@@ -203,7 +204,7 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(expired, "expired: release %d of %s was last confirmed on %s: leave this node running", x.Release, name, x.signed.UTC().Format(time.RFC3339))
 	case x.Published:
 		return concern{}
-	case peers == 0 && !x.Complete:
+	case peers == 0 && late(x.Collection):
 		return tell(lonely, "alone: no other node is connected, %s is not complete", name)
 	case x.Head == 0:
 		return tell(waiting, "waiting: nobody reached so far has %s", name)
@@ -213,9 +214,11 @@ func worry(x standing, peers int, now time.Time) concern {
 	case gone:
 		return tell(expired, "expired: the publisher of %s has not confirmed release %d since %s, or the clock here is wrong: it says %s", name, x.Head,
 			x.signed.UTC().Format(time.RFC3339), now.UTC().Format(time.DateOnly))
-	case !x.Complete && x.Unobtainable > 0 && x.BytesInFlight == 0:
+	case x.Cache != nil && late(x.Collection):
+		return tell(behind, "behind: %s release %d is not served yet: %s", name, x.Head, x.Phase)
+	case late(x.Collection) && x.Unobtainable > 0 && x.BytesInFlight == 0:
 		return tell(behind, "behind: no connected node has %d segments of %s release %d", x.Unobtainable, name, x.Head)
-	case !x.Complete:
+	case late(x.Collection):
 		return tell(behind, "behind: fetching %s release %d (%s)", name, x.Head, percent(x.BytesHere, x.Bytes))
 	case peers == 0:
 		return tell(lonely, "alone: no other node is connected")

@@ -143,6 +143,9 @@ func (d *Disk) Used() int64 {
 	return used + d.cfg.Overhead()
 }
 
+// Budget is how many bytes the store may hold, with what Config.Overhead says; 0 means that only the disk limits it.
+func (d *Disk) Budget() int64 { return d.cfg.Budget }
+
 // CheckBudget asks before fetching whether need more bytes fit into the budget and on the disk. The error is a
 // *BudgetError.
 func (d *Disk) CheckBudget(need int64) error {

@@ -69,6 +69,7 @@ type Collection struct {
 	Phase     string     `json:"phase"`
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
+	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
 
 	Serving
 	Storage
@@ -97,6 +98,14 @@ type Storage struct {
 	BytesOnDisk      int64 `json:"bytes_on_disk"`
 	BytesBudget      int64 `json:"bytes_budget,omitempty"` // 0: what the disk has
 	Scrub            Scrub `json:"scrub"`
+}
+
+// Cache says how a node does that keeps only what is asked for.
+type Cache struct {
+	Bytes  int64  `json:"bytes"` // of content that is here
+	Budget int64  `json:"budget"`
+	Hits   uint64 `json:"hits"`   // chunks that were asked for since the start and were here
+	Misses uint64 `json:"misses"` // and that were fetched
 }
 
 // Scrub says what reading everything again has found.

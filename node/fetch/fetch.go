@@ -226,6 +226,18 @@ func (f *Fetcher) Wait(ctx context.Context) error {
 	}
 }
 
+// Serves reports whether a connected peer said that it serves a release with this number or a newer one.
+func (f *Fetcher) Serves(release uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.peers {
+		if p.tells && p.release >= release {
+			return true
+		}
+	}
+	return false
+}
+
 // Progress is where a Fetcher stands.
 type Progress struct {
 	policy.Stats

@@ -115,7 +115,7 @@ func TestCounts(t *testing.T) {
 		case "/missing":
 			http.NotFound(w, r)
 		case "/broken":
-			w.(http.Flusher).Flush()
+			http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		case "/bug":
 			panic("a bug")

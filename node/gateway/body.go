@@ -25,6 +25,9 @@ const (
 	aheadChunks = 256
 	// smallRead is up to which length bytes are read into memory and written with the headers; above it the kernel sends the file.
 	smallRead = 32 << 10
+	// slowStep is how long a client may take for smallRead bytes and still have a whole chunk kept in memory for it: 1.3 Mbit/s. For a
+	// slower one the chunk is read again for each step, which at that rate costs the processor next to nothing.
+	slowStep = 200 * time.Millisecond
 )
 
 // reader gives the bytes of one file to one client, chunk by chunk. It belongs to one request; close ends it.
@@ -38,6 +41,7 @@ type reader struct {
 	now   int   // number of the chunk that is loaded; -1 for none
 	at    place // where it is
 	piece piece
+	slow  bool // the client takes its time
 
 	looked  int   // chunks before this number were looked at for a hint
 	missing []int // those of them that were not here then and are still to come
@@ -54,6 +58,7 @@ type piece struct {
 	file    *os.File
 	offset  int64
 	release func() // nil: nothing is to be given back
+	large   bool   // the data takes up room that others wait for
 }
 
 func (p *piece) close() {
@@ -107,7 +112,11 @@ func (r *reader) fetch(ctx context.Context, at place) (piece, error) {
 	if at.size <= smallRead {
 		buf := r.g.room.small()
 		data, err := r.chunk(ctx, at, *buf)
-		return piece{data: data, release: func() { r.g.room.giveSmall(buf) }}, err
+		if err != nil {
+			r.g.room.giveSmall(buf)
+			return piece{}, err
+		}
+		return piece{data: data, release: func() { r.g.room.giveSmall(buf) }}, nil
 	}
 	if p, ok := r.file(at); ok {
 		return p, nil
@@ -125,7 +134,7 @@ func (r *reader) fetch(ctx context.Context, at place) (piece, error) {
 		r.g.room.giveLarge(buf)
 		return p, nil
 	}
-	return piece{data: data, release: func() { r.g.room.giveLarge(buf) }}, nil
+	return piece{data: data, release: func() { r.g.room.giveLarge(buf) }, large: true}, nil
 }
 
 // chunk reads a chunk into memory; its length is checked, as everything after it in the file depends on that.
@@ -182,12 +191,32 @@ func (r *reader) copy(ctx context.Context, w io.Writer, b byteRange, wait time.D
 			return err
 		}
 		n := min(r.at.at+r.at.size, b.to) - off
-		if err := r.piece.send(w, off-r.at.at, n, r.g.room); err != nil {
+		send := r.piece.send
+		if r.piece.large {
+			n, send = min(n, smallRead), r.step
+		}
+		if err := send(w, off-r.at.at, n, r.g.room); err != nil {
 			return err
 		}
 		off += n
 	}
 	return nil
+}
+
+// step writes at most smallRead bytes of a chunk that takes up room. If the client is slow, the room is given back first.
+func (r *reader) step(w io.Writer, skip, n int64, room *room) error {
+	data := r.piece.data[skip : skip+n]
+	if r.slow {
+		buf := room.small()
+		defer room.giveSmall(buf)
+		data = (*buf)[:copy(*buf, data)]
+		r.piece.close()
+		r.now = -1
+	}
+	start := time.Now()
+	_, err := w.Write(data)
+	r.slow = time.Since(start) > slowStep
+	return err
 }
 
 // send writes n bytes of the piece from skip on.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -357,6 +358,63 @@ func (s *lateSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	}
 	s.opened.Add(1)
 	return f, off, func() { s.closed.Add(1); release() }, true
+}
+
+// slowClient takes its bytes at a rate.
+type slowClient struct {
+	bps  int
+	got  []byte
+	head http.Header
+}
+
+func (c *slowClient) Header() http.Header { return c.head }
+
+func (c *slowClient) WriteHeader(int) {}
+
+func (c *slowClient) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(len(p)) * time.Second / time.Duration(c.bps))
+	c.got = append(c.got, p...)
+	return len(p), nil
+}
+
+// TestSlowClientsLeaveRoom: chunks that are nowhere in a file, a publisher's, are not held in memory for many slow clients, so a fast
+// one is served among them.
+func TestSlowClientsLeaveRoom(t *testing.T) {
+	data := []byte(someBytes(300_000))
+	synctest.Test(t, func(t *testing.T) {
+		cat, src := newFake(t)
+		src.keep(t, content.Ref{}, data)
+		src.offsets = nil
+		store := content.Blocks{}
+		e := content.Entry{Path: "f", Mode: content.ModeFile | 0o644, Size: uint64(len(data)), SHA256: content.Sum(data), Runs: []content.Run{{Count: 1}}}
+		tree, _, err := content.BuildTree(func(yield func(content.Entry, error) bool) { yield(e, nil) }, func(b []byte) (content.Digest, error) { return store.Put(b), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cat.c.Served = &Release{Manifest: &content.Manifest{Release: 1, Tree: tree}, Blocks: store}
+		g := New(Config{Catalogue: cat})
+		get := func(bps int) (took time.Duration) {
+			start := time.Now()
+			w := &slowClient{bps: bps, head: http.Header{}}
+			g.ServeHTTP(w, httptest.NewRequest("GET", "/test/f", nil))
+			if !bytes.Equal(w.got, data) {
+				t.Errorf("a client of %d B/s got %d bytes", bps, len(w.got))
+			}
+			return time.Since(start)
+		}
+		var wait sync.WaitGroup
+		for range largeBuffers {
+			wait.Go(func() { get(10_000) })
+		}
+		time.Sleep(time.Second)
+		if took := get(10_000_000); took > firstByte {
+			t.Errorf("a fast client waited %s among slow ones", took)
+		}
+		wait.Wait()
+		if n := len(g.room.slots); n != 0 {
+			t.Errorf("%d buffers are still in use", n)
+		}
+	})
 }
 
 // TestRoomIsBounded: at most largeBuffers chunks are in memory, whoever waits beyond that.

@@ -129,8 +129,8 @@ func New(cfg Config) *Gateway {
 		pages:   newRecent[pageKey, *page](pageBytes),
 		sums:    newRecent[objectKey, *suiteSums](sumsKept),
 		room:    newRoom(),
-		tuf:     newTUF(),
 		derived: newDerived(cfg.Now),
+		tuf:     newTUF(),
 	}
 }
 

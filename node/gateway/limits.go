@@ -2,12 +2,10 @@ package gateway
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,15 +23,7 @@ const (
 
 	// refusedFor is the seconds after which a refused client may come back: time for some downloads to end. Chosen.
 	refusedFor = "10"
-
-	// slowWindow and slowBytes say who reads too slowly: who takes less than that in so much time spent waiting for it. dnf gives up
-	// below 1000 B/s over 30 s, so nobody who is still there is dropped.
-	slowWindow = 30 * time.Second
-	slowBytes  = 30_000
 )
-
-// errSlow ends a connection whose client reads too slowly.
-var errSlow = errors.New("the client reads less than 1000 bytes a second")
 
 // limiter counts connections, in all and by network, and requests. An address stands for its /32 or /64: that is what one
 // subscriber has.
@@ -156,104 +146,4 @@ func (l *listener) refuse(c net.Conn) {
 		t.CloseWrite()
 	}
 	io.CopyN(io.Discard, c, maxHeaderBytes)
-}
-
-// conn drops a client that reads too slowly. What counts is the time that writes wait for it, not the time between them, in which
-// the gateway may wait for peers. Writing is done by one goroutine at a time, as net/http and crypto/tls do.
-type conn struct {
-	net.Conn
-	leave func()
-	slow  *atomic.Uint64
-
-	limit atomic.Int64 // write deadline that somebody else set, in ns since 1970; 0: none
-	// The window: time spent in writes and bytes they wrote, and what the client had acknowledged at its beginning.
-	spent time.Duration
-	bytes int64
-	acked int64
-}
-
-// write calls once with a deadline until the whole is written, and gives up when a window is over with too little.
-func (c *conn) write(once func() (n int64, whole bool, err error)) (n int64, err error) {
-	for {
-		start := time.Now()
-		c.setDeadline(start.Add(slowWindow - c.spent))
-		m, whole, err := once()
-		n += m
-		c.bytes += m
-		c.spent += time.Since(start)
-		if c.spent >= slowWindow && !c.nextWindow() {
-			c.slow.Add(1)
-			return n, fmt.Errorf("%w, it is dropped", errSlow)
-		}
-		if whole || !errors.Is(err, os.ErrDeadlineExceeded) || c.passed() {
-			return n, err
-		}
-	}
-}
-
-// nextWindow begins a new window, and reports whether the client took enough in the last. Buffers of the kernel are large: it may
-// have taken much while nothing could be written, so that what it has acknowledged counts as well.
-func (c *conn) nextWindow() bool {
-	acked := acknowledged(c.Conn)
-	enough := c.bytes >= slowBytes || acked-c.acked >= slowBytes
-	c.spent, c.bytes, c.acked = 0, 0, acked
-	return enough
-}
-
-func (c *conn) setDeadline(t time.Time) {
-	if limit := c.limit.Load(); limit != 0 && limit < t.UnixNano() {
-		t = time.Unix(0, limit)
-	}
-	c.Conn.SetWriteDeadline(t)
-}
-
-// passed reports whether the write deadline that somebody else set is over.
-func (c *conn) passed() bool {
-	limit := c.limit.Load()
-	return limit != 0 && limit <= time.Now().UnixNano()
-}
-
-func (c *conn) Write(p []byte) (int, error) {
-	done := 0
-	n, err := c.write(func() (int64, bool, error) {
-		n, err := c.Conn.Write(p[done:])
-		done += n
-		return int64(n), done == len(p), err
-	})
-	return int(n), err
-}
-
-// ReadFrom sends a part of a file without copying it; net/http calls it.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if part, ok := r.(*filePart); ok {
-		return c.write(func() (int64, bool, error) { return part.sendTo(c.Conn) })
-	}
-	return io.Copy(struct{ io.Writer }{c}, r)
-}
-
-// SetWriteDeadline and SetDeadline keep what net/http and crypto/tls ask for beside the window.
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	var limit int64
-	if !t.IsZero() {
-		limit = t.UnixNano()
-	}
-	c.limit.Store(limit)
-	return c.Conn.SetWriteDeadline(t)
-}
-
-func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
-
-// CloseWrite tells the client that no more comes; net/http does so before it closes.
-func (c *conn) CloseWrite() error {
-	if t, ok := c.Conn.(*net.TCPConn); ok {
-		return t.CloseWrite()
-	}
-	return nil
-}
-
-func (c *conn) Close() error {
-	c.leave()
-	return c.Conn.Close()
 }

@@ -276,7 +276,7 @@ func TestSlowStream(t *testing.T) {
 		if _, err := w.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != slowWindow || slow.Load() != 1 {
 			t.Errorf("%v after %v, %d counted", err, time.Since(began), slow.Load())
 		}
-		w.end()
+		w.end(false)
 	})
 }
 

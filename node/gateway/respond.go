@@ -116,8 +116,8 @@ func refuse(w http.ResponseWriter, status int, why string) {
 // answered ends a response: it is counted and logged. A handler that panicked breaks the connection off, as net/http has it, but
 // leaves no stack trace to people.
 func (s *Server) answered(w *response, r *http.Request, began time.Time) {
-	w.end()
 	broken := recover()
+	w.end(broken != nil)
 	if broken != nil && broken != http.ErrAbortHandler {
 		s.cfg.Log.Error("gateway: a request met a bug, please report it", "path", r.URL.Path, "problem", fmt.Sprint(broken))
 		s.cfg.Log.Debug("gateway: where the bug is", "stack", string(debug.Stack()))
@@ -158,6 +158,7 @@ func (s *Server) Stats() ServerStats {
 // their conn, which also sees what is sent without a copy.
 type response struct {
 	http.ResponseWriter
+	conn       *conn // nil if there is more than HTTP/1.1 between
 	head       bool
 	status     int
 	bytes      int64
@@ -171,6 +172,9 @@ type response struct {
 
 func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *response {
 	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	if out.conn = connOf(r.Context()); out.conn != nil {
+		out.conn.hold()
+	}
 	if r.ProtoMajor >= 2 {
 		out.timer = time.AfterFunc(slowWindow, func() {
 			out.mu.Lock()
@@ -185,8 +189,14 @@ func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *r
 	return out
 }
 
-// end says that the handler is done.
-func (w *response) end() {
+// end says that the handler is done, whether or not it made all of its answer.
+func (w *response) end(broken bool) {
+	if w.conn != nil {
+		if !broken && w.Header()["Content-Length"] != nil { // without a length, net/http has more to say
+			http.NewResponseController(w.ResponseWriter).Flush()
+		}
+		w.conn.release() // a client that is gone needs no answer
+	}
 	if w.timer == nil {
 		return
 	}
@@ -240,8 +250,14 @@ func (w *response) count(n int64) {
 	}
 }
 
-// Flush sends what is buffered.
-func (w *response) Flush() { http.NewResponseController(w.ResponseWriter).Flush() }
+// FlushError sends what is buffered; http.ResponseController calls it.
+func (w *response) FlushError() error {
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if err == nil && w.conn != nil {
+		err = w.conn.flush()
+	}
+	return err
+}
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

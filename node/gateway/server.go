@@ -159,7 +159,9 @@ func (s *Server) setUp() {
 	quiet := slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug) // clients that break off are no news
 	s.http = &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return WithConnection(ctx) }}
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(WithConnection(ctx), connKey{}, c)
+		}}
 	if s.pair == nil {
 		return
 	}

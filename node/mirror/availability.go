@@ -129,6 +129,14 @@ func (a *Availability) Switch(release uint64, below uint32) {
 	a.note(switched, content.Ref{})
 }
 
+// Serve says that this node serves a release of which it need not have everything.
+func (a *Availability) Serve(release uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.release = release
+	a.note(switched, content.Ref{})
+}
+
 // Watch gives everything first and then what changes, until ctx ends and the channel is closed.
 func (a *Availability) Watch(ctx context.Context) <-chan gossip.Holdings {
 	out := make(chan gossip.Holdings)

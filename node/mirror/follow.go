@@ -25,6 +25,9 @@ func (m *Mirror) follow(ctx context.Context, head gossip.Head) (err error) {
 			m.drop()
 		}
 	}()
+	if m.cfg.Cache != nil {
+		return m.followCached(ctx, r)
+	}
 	for {
 		wanted, err := m.want(r)
 		if err != nil {
@@ -220,7 +223,7 @@ func (m *Mirror) blocks(ctx context.Context, digests []content.Digest) error {
 
 // room asks whether so many bytes more can be stored.
 func (m *Mirror) room(need int64) error {
-	if need <= 0 {
+	if need <= 0 || m.cfg.Cache != nil {
 		return nil
 	}
 	if err := m.cfg.Disk.CheckBudget(need); err != nil {
@@ -382,13 +385,20 @@ func (m *Mirror) setServed(r *release, took time.Duration) {
 	m.served, m.target = r, nil
 	p := &m.progress
 	p.Phase, p.Took, p.Trouble = "complete", took, nil
+	if m.cfg.Cache != nil {
+		p.Phase = "keeping what is asked for"
+	}
 	p.Segments, p.Bytes, p.Here = 0, int64(r.LiveBytes), int64(r.LiveBytes)
 	for _, s := range r.infos {
 		if !s.Retired() {
 			p.Segments++
 		}
 	}
-	m.cfg.Availability.Switch(r.Release, uint32(len(r.infos)))
+	if m.cfg.Cache != nil {
+		m.cfg.Availability.Serve(r.Release)
+	} else {
+		m.cfg.Availability.Switch(r.Release, uint32(len(r.infos)))
+	}
 	clear(m.wanted)
 	for _, n := range slices.Collect(maps.Keys(m.lost)) { // a chunk may have gone bad in the last moment
 		m.lose(n)

@@ -32,6 +32,10 @@ func (m *Mirror) lose(segment uint32) {
 		info = m.target.info(segment)
 	}
 	have := m.cfg.Disk.Have(segment)
+	if m.cfg.Cache != nil { // what is asked for again is fetched again
+		m.cfg.Availability.Have(segment, have)
+		return
+	}
 	if !info.Retired() && lacking(info, have).Count() == 0 {
 		return // a dead one
 	}

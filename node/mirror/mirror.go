@@ -50,7 +50,7 @@ type Fetcher interface {
 	Wait(ctx context.Context) error
 }
 
-// Config is what a Mirror works with. All fields but Grace, Served, Changed and Log are required.
+// Config is what a Mirror works with. All fields but Cache, Held, Grace, Served, Changed and Log are required.
 type Config struct {
 	ID           content.ID
 	Dir          string // of the collection, for the state
@@ -58,6 +58,8 @@ type Config struct {
 	Disk         *store.Disk
 	Fetch        Fetcher
 	Availability *Availability
+	Cache        *Cache                  // of a node that keeps only what is asked for; nil: all is kept
+	Held         func(uint64) bool       // whether others have a release with this number or a newer one; required with Cache
 	Grace        time.Duration           // default DefaultGrace
 	Served       func(*content.Manifest) // called when another release is served, one call at a time; may be nil
 	Changed      func()                  // called when Releases gives something else; it must not wait or call the Mirror; may be nil
@@ -136,14 +138,15 @@ func Open(cfg Config) (*Mirror, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	m.connectCache()
 	m.tellWhatIsHere()
 	if m.state.Served.IsZero() {
-		return m, nil
+		return m, m.fitCache()
 	}
 	if err := m.resume(); err != nil {
 		cfg.Log.Warn("the served release is not whole on disk: it is fetched again", "collection", cfg.ID, "reason", err)
 	}
-	return m, nil
+	return m, m.fitCache()
 }
 
 // tellWhatIsHere makes known what the disk holds from before the start.
@@ -187,7 +190,7 @@ func (m *Mirror) resume() error {
 
 // durable reports whether all of a release is on disk and survives a crash.
 func (m *Mirror) durable(r *release) error {
-	if !guard.On(guard.SwitchWhole) {
+	if m.cfg.Cache != nil || !guard.On(guard.SwitchWhole) {
 		return nil
 	}
 	for n, s := range r.infos {
@@ -316,6 +319,9 @@ func (m *Mirror) Progress() Progress {
 	defer m.mu.Unlock()
 	p := m.progress
 	p.Complete = max(0, p.Segments-len(m.wanted))
+	if m.cfg.Cache != nil {
+		p.Here = m.cfg.Disk.Stats().Used
+	}
 	p.Here = min(p.Here, p.Bytes)
 	if m.served != nil {
 		p.Served, p.ServedAs, p.ServedSum = m.served.Release, m.served.Name, m.served.Totals

@@ -61,6 +61,9 @@ func (s *Scrubber) save() {
 
 // Live gives the chunks of a segment that the served release or the one on its way needs.
 func (m *Mirror) Live(segment uint32) content.Bitmap {
+	if m.cfg.Cache != nil {
+		return m.cfg.Disk.Have(segment) // nothing is needed but what is here
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	live := m.served.info(segment).Live()
