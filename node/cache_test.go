@@ -70,12 +70,12 @@ func TestCacheOnlyNode(t *testing.T) {
 	node.wants(t, "/test/first.bin", first)
 	s := node.Status()
 	got := s.Collections[0]
-	if got.Cache == nil || got.Cache.Bytes != int64(len(first)) || got.Cache.Misses == 0 || got.Cache.Budget != 10<<30 || got.Complete || !s.Fine {
+	if got.Cache == nil || got.Cache.Bytes != int64(len(first)) || got.Cache.Misses == 0 || got.Cache.Hits != 0 || got.Cache.Budget != 10<<30 || got.Complete || !s.Fine {
 		t.Errorf("after a miss: %+v of %+v; %s", got.Cache, got, s.Verdict)
 	}
 	misses := got.Cache.Misses
 	node.wants(t, "/test/first.bin", first)
-	if got := node.Status().Collections[0].Cache; got.Misses != misses || got.Hits == 0 {
+	if got := node.Status().Collections[0].Cache; got.Misses != misses || got.Hits != misses {
 		t.Errorf("after a hit: %+v, want the %d misses of before", got, misses)
 	}
 	within(t, 30*time.Second, "the master hears that the cache has release 1 and not all of it", func() bool {
@@ -107,8 +107,8 @@ func TestCacheOnlyNode(t *testing.T) {
 	node = startWith(t, "cache again", withGateway(Config{Home: home}))
 	node.serves(t, 1)
 	node.wants(t, "/test/first.bin", first)
-	if got := node.Status().Collections[0].Cache; got == nil || got.Misses != 0 {
-		t.Errorf("after a restart: %+v, want no misses", got)
+	if got := node.Status().Collections[0].Cache; got == nil || got.Misses != 0 || got.Hits != misses {
+		t.Errorf("after a restart: %+v, want no misses and %d hits", got, misses)
 	}
 	node.halt()
 
