@@ -256,7 +256,7 @@ func TestCacheUnderASmallBudget(t *testing.T) {
 		t.Errorf("seed %d: %d reads, %d bytes used of %d: %v", seed, reads.Load(), most, int64(budget), errs)
 	}
 	s := node.Status().Collections[0].Cache
-	if s.Hits == 0 || s.Misses == 0 || s.Hits+s.Misses != 1000 {
-		t.Errorf("seed %d: %+v, want 1,000 reads in all", seed, s)
+	if s.Hits == 0 || s.Misses == 0 || s.Hits+s.Misses > 1000 { // several readers share a fetch
+		t.Errorf("seed %d: %+v, want at most 1,000 in all", seed, s)
 	}
 }
