@@ -207,7 +207,7 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request, all []*Collec
 		}
 	case rest == "mirrorlist":
 		if c := g.collection(w, all, name); c != nil {
-			g.serveMirrorlist(w, r, c)
+			g.serveMirrorlist(w, r, c, "")
 		}
 	default:
 		fail(w, http.StatusNotFound, "This mirror has no such page. The page / lists its collections.")
