@@ -62,7 +62,9 @@ func TestProbe(t *testing.T) {
 		{"more bytes", file(func(w http.ResponseWriter, r *http.Request) { g.ServeHTTP(&longer{w}, r) }), "wrong bytes"},
 		{"no ranges", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Del("Range"); g.ServeHTTP(w, r) }), "answered with 200"},
 		{"another range", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Set("Range", "bytes=0-0"); g.ServeHTTP(w, r) }), "wrong bytes: Content-Range"},
-		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound) }, "not followed"},
+		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound)
+		}, "not followed"},
 		{"redirect for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"/x", http.StatusFound) }, "not followed"},
 		{"redirect here", func(w http.ResponseWriter, r *http.Request) {
 			if path, ok := strings.CutPrefix(r.URL.Path, "/moved"); ok {
