@@ -20,7 +20,7 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	f := s.c.follower
 	data, err := f.disk.Chunk(ref, buf)
 	if err == nil {
-		f.took(ref, false)
+		f.took(ref)
 	}
 	if !errors.Is(err, store.ErrNotHere) {
 		return data, passing(err)
@@ -32,7 +32,6 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	if err := f.disk.Add(ref.Segment, r.Infos[ref.Segment], t); err != nil {
 		return nil, passing(err)
 	}
-	f.missed(ref)
 	data, err = f.fetch.Read(ctx, t, ref, buf)
 	return data, passing(err)
 }
@@ -50,7 +49,7 @@ func (s mirrorSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	f := s.c.follower
 	file, offset, release, ok := f.disk.Lend(ref)
 	if ok {
-		f.took(ref, true)
+		f.took(ref)
 	}
 	return file, offset, release, ok
 }

@@ -49,7 +49,9 @@ func (g *Gateway) serveFile(w http.ResponseWriter, r *http.Request, c *Collectio
 		a.status, a.length = http.StatusPartialContent, ranges[0].to-ranges[0].from
 		h.Set("Content-Range", ranges[0].contentRange(size))
 	}
-	h.Set("Content-Length", strconv.FormatInt(a.length, 10))
+	if h["Content-Length"] = f.length; !whole {
+		h.Set("Content-Length", strconv.FormatInt(a.length, 10))
+	}
 	if r.Method == http.MethodHead || size == 0 {
 		w.WriteHeader(a.status)
 		return
@@ -91,7 +93,7 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c *Collection, f 
 		return
 	}
 	w.WriteHeader(a.status)
-	from.flush = http.NewResponseController(w).Flush
+	from.to = w
 	for i, b := range a.ranges {
 		if a.parts.heads != nil {
 			_, err = w.Write([]byte(a.parts.heads[i]))
@@ -135,14 +137,14 @@ func precondition(h http.Header, etag string, mtime time.Time) int {
 	return 0
 }
 
-// date reads a header. Most requests have none, and finding that out by parsing would cost six errors.
-func date(h http.Header, name string) (time.Time, bool) {
+// date reads a header that is a date; ok is false when there is none or it is malformed.
+func date(h http.Header, name string) (t time.Time, ok bool) {
 	v := h.Get(name)
 	if v == "" {
-		return time.Time{}, false
+		return t, false
 	}
-	at, err := http.ParseTime(v)
-	return at, err == nil
+	t, err := http.ParseTime(v)
+	return t, err == nil
 }
 
 // matches reports whether a list of ETags has this one. Ours hold no comma, so cutting at commas finds it.
