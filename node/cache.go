@@ -1,8 +1,6 @@
 package node
 
 import (
-	"sync"
-
 	"swarmnode/content"
 	"swarmnode/node/control"
 	"swarmnode/node/mirror"
@@ -48,71 +46,11 @@ func (n *Node) changeMode(c *collection, r record, addr string) error {
 	return nil
 }
 
-// maxAsked is how many chunks are remembered as asked for: far more than are between being fetched and being sent, in 200 kB.
-const maxAsked = 4096
-
-// asked tells readers that found a chunk here from those for whom it was fetched: a reader that a chunk was brought for, when it asked
-// or ahead of it, finds it here afterwards.
-type asked struct {
-	mu     sync.Mutex // guards chunks
-	chunks map[content.Ref]bool
-}
-
-// note remembers a chunk: counted says that the reader that will have it has been counted.
-func (a *asked) note(ref content.Ref, counted bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.chunks) >= maxAsked {
-		clear(a.chunks)
-	}
-	if a.chunks == nil {
-		a.chunks = map[content.Ref]bool{}
-	}
-	a.chunks[ref] = a.chunks[ref] || counted
-}
-
-// take forgets a chunk and tells what was remembered of it.
-func (a *asked) take(ref content.Ref) (counted, known bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	counted, known = a.chunks[ref]
-	delete(a.chunks, ref)
-	return counted, known
-}
-
-// took notes that a chunk which is here goes to a reader: read into memory, after which the same reader may be lent the file, or lent.
-func (f *follower) took(ref content.Ref, lent bool) {
+// took notes that a chunk which is here goes to a reader.
+func (f *follower) took(ref content.Ref) {
 	f.fetch.Took(ref)
-	if f.cache == nil {
-		return
-	}
-	switch counted, known := f.asked.take(ref); {
-	case known && !counted:
-		f.cache.Miss()
-		f.cache.Use(ref)
-	case known && lent:
-		f.cache.Use(ref)
-	default:
+	if f.cache != nil {
 		f.cache.Hit(ref)
-	}
-	if !lent {
-		f.asked.note(ref, true)
-	}
-}
-
-// missed notes that a reader asks for a chunk which is not here.
-func (f *follower) missed(ref content.Ref) {
-	if f.cache != nil {
-		f.cache.Miss()
-		f.asked.note(ref, true)
-	}
-}
-
-// stored hears of a chunk that was fetched.
-func (f *follower) stored(ref content.Ref, size int) {
-	f.mirror.Stored(ref, size)
-	if f.cache != nil {
-		f.asked.note(ref, false)
 	}
 }
 

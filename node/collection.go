@@ -47,7 +47,6 @@ type collection struct {
 type follower struct {
 	disk     *store.Disk
 	cache    *mirror.Cache // nil: all is kept
-	asked    asked         // of the cache
 	fetch    *fetch.Fetcher
 	mirror   *mirror.Mirror
 	metadata atomic.Uint64      // bytes of metadata blocks received
@@ -190,7 +189,7 @@ func (n *Node) openFollower(c *collection) error {
 	f.fetch = fetch.New(fetch.Config{
 		ID: c.id, Network: network{n.host}, Room: n.room, Sink: sink, Here: disk.Has, Rand: newRand(), Log: n.log,
 		Wrong:    func(err error) bool { return errors.Is(err, store.ErrWrongBytes) },
-		Stored:   f.stored,
+		Stored:   func(ref content.Ref, size int) { f.mirror.Stored(ref, size) },
 		Metadata: func(_ content.Digest, size int) { f.metadata.Add(uint64(size)) },
 		Banned: func(p gossip.PeerID) {
 			n.host.Ban(p, p2p.WrongBytes, banTime)

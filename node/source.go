@@ -20,7 +20,7 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	f := s.c.follower
 	data, err := f.disk.Chunk(ref, buf)
 	if err == nil {
-		f.took(ref, false)
+		f.took(ref)
 	}
 	if !errors.Is(err, store.ErrNotHere) {
 		return data, passing(err)
@@ -32,8 +32,12 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	if err := f.disk.Add(ref.Segment, r.Infos[ref.Segment], t); err != nil {
 		return nil, passing(err)
 	}
-	f.missed(ref)
 	data, err = f.fetch.Read(ctx, t, ref, buf)
+	if errors.Is(err, fetch.ErrHere) { // it was read ahead and has come in this moment
+		if data, err = f.disk.Chunk(ref, buf); err == nil {
+			f.took(ref)
+		}
+	}
 	return data, passing(err)
 }
 
@@ -50,7 +54,7 @@ func (s mirrorSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	f := s.c.follower
 	file, offset, release, ok := f.disk.Lend(ref)
 	if ok {
-		f.took(ref, true)
+		f.took(ref)
 	}
 	return file, offset, release, ok
 }
