@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/base64"
 	"net/http"
+	"strconv"
 	"time"
 
 	"swarmnode/content"
@@ -16,11 +17,14 @@ type object struct {
 	mtime time.Time     // of the entry; zero when it has none
 
 	// The values of headers, each a slice of one, as http.Header has them: setting them then allocates nothing.
-	etag, modified, digest, repr, ctype, cache []string
+	etag, modified, digest, repr, ctype, cache, length []string
 }
 
-// acceptRanges is shared by all answers; nobody writes to it.
-var acceptRanges = []string{"bytes"}
+// Values that all answers share; nobody writes to them.
+var (
+	acceptRanges = []string{"bytes"}
+	noSniff      = []string{"nosniff"}
+)
 
 func newObject(path string, e content.Entry) *object {
 	o := &object{path: path, entry: e}
@@ -28,17 +32,19 @@ func newObject(path string, e content.Entry) *object {
 		return o
 	}
 	sum := base64.StdEncoding.EncodeToString(e.SHA256[:])
-	values := [6]string{
+	values := [7]string{
 		`"` + e.SHA256.String() + `"`,
 		"SHA-256=" + sum,        // RFC 3230: aria2 verifies it
 		"sha-256=:" + sum + ":", // RFC 9530
 		mediaType(path, e.Path),
 		cacheControl(path),
+		strconv.FormatUint(e.Size, 10),
 	}
 	o.etag, o.digest, o.repr, o.ctype, o.cache = values[0:1:1], values[1:2:2], values[2:3:3], values[3:4:4], values[4:5:5]
+	o.length = values[5:6:6]
 	if o.mtime = sinceEpoch(e.Mtime); !o.mtime.IsZero() {
-		values[5] = o.mtime.Format(http.TimeFormat)
-		o.modified = values[5:6:6]
+		values[6] = o.mtime.Format(http.TimeFormat)
+		o.modified = values[6:7:7]
 	}
 	return o
 }
