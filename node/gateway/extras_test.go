@@ -217,7 +217,14 @@ func TestTorrent(t *testing.T) {
 	g, f, src := extras(t)
 	data := strings.Repeat("0123456789abcdef", 40000) // 640,000 bytes: three pieces
 	f.publish(t, src, 7, file{Path: "a b.iso", Data: data})
+	head, none := ask(t, g, "HEAD", "/test/a%20b.iso.torrent")
+	if reads(src) != 0 || head.StatusCode != 200 || none != "" {
+		t.Errorf("HEAD: %d, %d chunks were read", head.StatusCode, reads(src))
+	}
 	res, body := ask(t, g, "GET", "/test/a%20b.iso.torrent")
+	if got := head.Header.Get("Content-Length"); got != fmt.Sprint(len(body)) {
+		t.Errorf("HEAD says %s bytes, there are %d", got, len(body))
+	}
 	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/x-bittorrent" {
 		t.Fatalf("%d %v %q", res.StatusCode, res.Header, body)
 	}

@@ -99,6 +99,38 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestNarrow: of a chunk that is here only a sample is asked for, at a random place, and only that.
+func TestNarrow(t *testing.T) {
+	f, src := newFake(t)
+	data := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{3}).Read(data)
+	whole := content.Chunk{Digest: content.Sum(data), Size: uint32(len(data))}
+	ref := content.Ref{Segment: 5, Index: 7}
+	src.keep(t, ref, data)
+	f.publish(t, src, 1, file{Path: "x"})
+	chunk := part{offset: 1000, size: uint64(whole.Size), digest: whole.Digest, ref: ref}
+	places := map[uint64]bool{}
+	for seed := range uint64(20) {
+		p := chunk
+		p.narrow(t.Context(), f.c, rand.New(rand.NewPCG(seed, 0)))
+		if p.size != sampleSize || p.offset < 1000 || p.offset+p.size > 101_000 || p.digest != content.Sum(data[p.offset-1000:p.offset-1000+p.size]) {
+			t.Fatalf("seed %d: %+v", seed, p)
+		}
+		places[p.offset] = true
+	}
+	if len(places) < 15 {
+		t.Errorf("%d places of 20 samples", len(places))
+	}
+	small, away := chunk, chunk
+	small.size, away.ref.Index = sampleSize, 8
+	for _, p := range []part{small, away} {
+		before := p
+		if p.narrow(t.Context(), f.c, rand.New(rand.NewPCG(1, 1))); p != before {
+			t.Errorf("%+v became %+v", before, p)
+		}
+	}
+}
+
 // flip turns a bit in the middle of a body.
 type flip struct {
 	http.ResponseWriter
