@@ -243,8 +243,8 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		redirectToDir(w, r)
 		return
 	}
-	var query url.Values // mostly there is none
-	if r.URL.RawQuery != "" {
+	var query url.Values
+	if r.URL.RawQuery != "" { // most have none, and an empty one would cost
 		query = r.URL.Query()
 	}
 	if path == "/" && query.Has("mirrorlist") {
@@ -272,7 +272,7 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 	case f.entry.IsDir() && !asDir:
 		redirectToDir(w, r)
 	case f.entry.IsDir() && query.Has("mirrorlist"):
-		g.serveMirrorlist(w, r, c, inTree)
+		g.serveMirrorlist(w, r, c, inTree+"/")
 	case f.entry.IsDir():
 		g.serveListing(w, r, c, f)
 	case asDir:
