@@ -272,7 +272,7 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 	case f.entry.IsDir() && !asDir:
 		redirectToDir(w, r)
 	case f.entry.IsDir() && query.Has("mirrorlist"):
-		g.serveMirrorlist(w, r, c, inTree)
+		g.serveMirrorlist(w, r, c, inTree+"/")
 	case f.entry.IsDir():
 		g.serveListing(w, r, c, f)
 	case asDir:
