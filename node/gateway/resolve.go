@@ -243,8 +243,8 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		redirectToDir(w, r)
 		return
 	}
-	var query url.Values // mostly there is none
-	if r.URL.RawQuery != "" {
+	var query url.Values
+	if r.URL.RawQuery != "" { // most have none, and an empty one would cost
 		query = r.URL.Query()
 	}
 	if path == "/" && query.Has("mirrorlist") {
