@@ -24,27 +24,42 @@ type catalogue struct {
 	log         func(c *collection, manifest content.Digest, err error) // of a kept release that cannot be read
 	now         func() time.Time
 
-	stale   atomic.Bool // something has changed since the picture was begun
-	picture atomic.Pointer[[]*gateway.Collection]
+	changes atomic.Uint64 // so far
+	picture atomic.Pointer[picture]
 
 	making   sync.Mutex // held while a picture is made; guards what follows
 	releases map[content.Digest]*gateway.Release
 }
 
+// picture is what was open after so many changes.
+type picture struct {
+	changes     uint64
+	collections []*gateway.Collection
+}
+
 // touch says that something has changed. It can be called under any lock.
-func (k *catalogue) touch() { k.stale.Store(true) }
+func (k *catalogue) touch() { k.changes.Add(1) }
+
+// fresh gives the last picture if nothing has changed since it was begun.
+func (k *catalogue) fresh() (list []*gateway.Collection, ok bool) {
+	p := k.picture.Load()
+	if p == nil || p.changes != k.changes.Load() {
+		return nil, false
+	}
+	return p.collections, true
+}
 
 // Collections implements gateway.Catalogue: the picture as it is after the last change.
 func (k *catalogue) Collections() []*gateway.Collection {
-	if p := k.picture.Load(); p != nil && !k.stale.Load() {
-		return *p
+	if list, ok := k.fresh(); ok {
+		return list
 	}
 	k.making.Lock()
 	defer k.making.Unlock()
-	if p := k.picture.Load(); p != nil && !k.stale.Load() {
-		return *p // somebody was faster
+	if list, ok := k.fresh(); ok {
+		return list // somebody was faster
 	}
-	k.stale.Store(false) // before anything is looked at: a change meanwhile makes the next picture
+	changes := k.changes.Load() // before anything is looked at: a change meanwhile makes the next picture
 	list, used := []*gateway.Collection{}, map[content.Digest]*gateway.Release{}
 	for _, c := range k.collections() {
 		list = append(list, k.describe(c, used))
@@ -53,7 +68,7 @@ func (k *catalogue) Collections() []*gateway.Collection {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
 	k.releases = used
-	k.picture.Store(&list)
+	k.picture.Store(&picture{changes, list})
 	return list
 }
 
