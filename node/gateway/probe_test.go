@@ -57,20 +57,22 @@ func TestProbe(t *testing.T) {
 		{"without the collection", status(`{"collections":[{"id":"x","release":9}]}`), "does not have the collection"},
 		{"not JSON", status("<html>"), "its status"},
 		{"too much", status(strings.Repeat(" ", maxStatus+1)), "more than"},
-		{"away", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 502) }, "502"},
+		{"away", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }, "502"},
 		{"wrong bytes", file(func(w http.ResponseWriter, r *http.Request) { g.ServeHTTP(&flip{w, false}, r) }), "wrong bytes"},
 		{"more bytes", file(func(w http.ResponseWriter, r *http.Request) { g.ServeHTTP(&longer{w}, r) }), "wrong bytes"},
 		{"no ranges", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Del("Range"); g.ServeHTTP(w, r) }), "answered with 200"},
 		{"another range", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Set("Range", "bytes=0-0"); g.ServeHTTP(w, r) }), "wrong bytes: Content-Range"},
-		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, 302) }, "not followed"},
-		{"redirect for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"/x", 302) }, "not followed"},
+		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound)
+		}, "not followed"},
+		{"redirect for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"/x", http.StatusFound) }, "not followed"},
 		{"redirect here", func(w http.ResponseWriter, r *http.Request) {
 			if path, ok := strings.CutPrefix(r.URL.Path, "/moved"); ok {
 				r.URL.Path, r.URL.RawPath = path, ""
 				g.ServeHTTP(w, r)
 				return
 			}
-			http.Redirect(w, r, "/moved"+r.URL.EscapedPath(), 302)
+			http.Redirect(w, r, "/moved"+r.URL.EscapedPath(), http.StatusFound)
 		}, ""},
 	}
 	for _, c := range cases {
