@@ -123,7 +123,8 @@ func (k *Checker) look(ctx context.Context, now time.Time, wg *sync.WaitGroup) {
 	urls := k.learn(now)
 	if release := c.Served.Manifest.Release; release != k.release {
 		k.release = release
-		for _, g := range k.known {
+		for _, u := range urls {
+			g := k.known[u]
 			if soon := k.soon(now); g.mirror.Release != release && soon.Before(g.due) {
 				g.due, g.failures = soon, 0
 			}

@@ -69,6 +69,10 @@ func urls(list []Mirror) (out []string) {
 	return out
 }
 
+// settled is after what a change leads to: it is noticed within checkLook, due within checkSpread, begun within checkLook, and
+// takes a second.
+const settled = checkSpread + 2*checkLook + 2*time.Second
+
 // check runs a checker in a bubble until fn returns.
 func check(t *testing.T, fn func(t *testing.T, k *Checker, g *gateways, f *fakeCatalogue, src *fakeSource)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -80,11 +84,13 @@ func check(t *testing.T, fn func(t *testing.T, k *Checker, g *gateways, f *fakeC
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- k.Run(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
 		fn(t, k, g, f, src)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -95,7 +101,7 @@ func TestChecker(t *testing.T) {
 		g.mu.Lock()
 		g.named = []string{"http://a", "http://b/", "http://b", "http://bad/", "not a URL"}
 		g.mu.Unlock()
-		time.Sleep(checkSpread + 5*time.Second)
+		time.Sleep(settled)
 		if got := urls(k.Mirrors()); !slices.Equal(got, []string{"http://b/", "http://a/"}) {
 			t.Fatalf("the nearest first: %q", got)
 		}
@@ -120,14 +126,14 @@ func TestChecker(t *testing.T) {
 			t.Errorf("one failed: %q", got)
 		}
 		g.set("http://b/", 10*time.Millisecond)
-		time.Sleep(checkEvery)
+		time.Sleep(checkEvery * 3 / 2) // it failed for at most 18 minutes, so at most 16 minutes and a fifth pass until it is asked again
 		if got := urls(k.Mirrors()); !slices.Equal(got, []string{"http://b/", "http://a/"}) {
 			t.Errorf("it is back: %q", got)
 		}
 
 		before := len(g.times("http://a/"))
 		f.publish(t, src, 2, file{Path: "x.deb", Data: "y"})
-		time.Sleep(checkSpread + checkLook + 2*time.Second)
+		time.Sleep(settled)
 		if m := k.Mirrors(); len(g.times("http://a/")) != before+1 || len(m) != 2 || m[0].Release != 2 || m[1].Release != 2 {
 			t.Errorf("a new release is served here: %+v, checked %d times", m, len(g.times("http://a/"))-before)
 		}
@@ -179,7 +185,7 @@ func TestCheckerWaits(t *testing.T) {
 		f.mu.Lock()
 		f.c.Served = served
 		f.mu.Unlock()
-		time.Sleep(checkSpread + checkLook + time.Second)
+		time.Sleep(settled)
 		if n := len(g.times("http://a/")); n != 1 {
 			t.Errorf("checked %d times", n)
 		}

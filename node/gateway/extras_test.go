@@ -86,6 +86,12 @@ func TestSum(t *testing.T) {
 	if _, body := ask(t, g, "GET", "/"+testID.String()+"/dir/x.deb.sha256"); !strings.HasSuffix(body, "  x.deb\n") {
 		t.Errorf("in a directory, by ID: %q", body)
 	}
+	if _, body := ask(t, g, "GET", "/test/has.iso.sha256"); body != "published\n" {
+		t.Errorf("the tree's own: %q", body)
+	}
+	if _, body := ask(t, g, "GET", "/test/has.iso.sha256?x=1"); body != "published\n" {
+		t.Errorf("the tree's own, with a query: %q", body)
+	}
 	for _, path := range []string{"dir.sha256", "none.sha256", ".sha256", "dir/.torrent", "big.iso.md5", "empty.torrent", "big.iso.sha256.sha256"} {
 		if res, _ := ask(t, g, "GET", "/test/"+path); res.StatusCode != 404 {
 			t.Errorf("%s: %d, want 404", path, res.StatusCode)
@@ -352,6 +358,7 @@ func TestTorrentMany(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(hashPatience)
+		synctest.Wait() // all are answered
 		g.Close()
 	})
 }
@@ -370,10 +377,12 @@ func TestMirrorlist(t *testing.T) {
 	g, f, _ := extras(t)
 	text := "https://gw.example/mirror/test/\tpriority:1\nhttp://near.example/test/\tpriority:2\nhttp://far.example:8080/m/test/\tpriority:3\n"
 	plain := "https://gw.example/mirror/test/\nhttp://near.example/test/\nhttp://far.example:8080/m/test/\n"
+	below := strings.ReplaceAll(plain, "/test/", "/test/repodata/")
 	pacman := "Server = https://gw.example/mirror/test/$repo/os/$arch\nServer = http://near.example/test/$repo/os/$arch\nServer = http://far.example:8080/m/test/$repo/os/$arch\n"
 	for _, c := range []struct{ target, accept, want string }{
 		{"/test/?mirrorlist", "", text}, {"/-/test/mirrorlist", "", text}, {"/-/test/mirrorlist", "text/*", text},
-		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/?mirrorlist=pacman", "", pacman},
+		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/repodata/?mirrorlist=plain", "", below}, {"/-/test/mirrorlist/repodata?mirrorlist=plain", "", below},
+		{"/-/test/mirrorlist/repodata/?mirrorlist=plain", "", below}, {"/test/?mirrorlist=pacman", "", pacman},
 	} {
 		res, body := ask(t, g, "GET", c.target, "Accept", c.accept)
 		if diff := cmp.Diff(c.want, body); diff != "" || res.StatusCode != 200 {
@@ -385,23 +394,38 @@ func TestMirrorlist(t *testing.T) {
 		{URL: "http://near.example/test/", Priority: 2, Release: 7, RTTms: 4.2, Checked: "2023-11-14T22:13:20Z"},
 		{URL: "http://far.example:8080/m/test/", Priority: 3, Release: 7, RTTms: 90, Checked: "2023-11-14T22:13:20Z"},
 	}
-	for _, c := range [][2]string{{"/test/?mirrorlist=json", ""}, {"/test/?mirrorlist", "application/json"},
-		{"/-/test/mirrorlist", "*/*, application/x-zsync, application/metalink+xml, application/metalink4+xml"}} {
+	for _, c := range [][2]string{{"/test/?mirrorlist=json", ""}, {"/test/?mirrorlist", "application/json"}, {"/-/test/mirrorlist", "application/json, */*"}} {
 		var got []listedMirror
 		_, body := ask(t, g, "GET", c[0], "Accept", c[1])
-		if err := json.Unmarshal([]byte(body), &got); err != nil || body[0] != '[' { // zypper knows JSON by its first character
+		if err := json.Unmarshal([]byte(body), &got); err != nil || body[0] != '[' { // newer zyppers know JSON by its first character
 			t.Fatalf("%s: %v %q", c, err, body)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", c, diff)
 		}
 	}
+	for _, target := range []string{"/test/nothing/?mirrorlist", "/-/test/mirrorlist/nothing", "/-/test/mirrorlist/big.iso", "/-/none/mirrorlist"} {
+		if res, _ := ask(t, g, "GET", target); res.StatusCode != 404 {
+			t.Errorf("%s: %d", target, res.StatusCode)
+		}
+	}
+	for _, agent := range []string{"ZYpp 17.25.7 (curl 7.88.1) ", "libdnf (Debian GNU/Linux 12; generic; Linux.x86_64)", "Debian APT-HTTP/1.3 (2.6.1)", ""} {
+		want := plain
+		if agent == "" || strings.Contains(agent, "APT") {
+			want = text
+		}
+		if res, body := ask(t, g, "GET", "/-/test/mirrorlist", "User-Agent", agent, "Accept", "*/*"); body != want || !strings.Contains(res.Header.Get("Vary"), "User-Agent") {
+			t.Errorf("%q gets %q, want %q; %v", agent, body, want, res.Header)
+		}
+	}
 	long := strings.Repeat("x", maxGatewayURL-8)
 	f.c.Mirrors = func() []Mirror {
 		return slices.Repeat([]Mirror{{URL: "http://" + long + "/", Release: 7}}, 100_000)
 	}
-	if _, body := ask(t, g, "GET", "/test/?mirrorlist"); len(body) > 1<<20 || strings.Count(body, "\n") != maxMirrors {
-		t.Errorf("a list of %d bytes, %d lines; apt takes 1 MiB", len(body), strings.Count(body, "\n"))
+	for _, form := range []string{"", "=json", "=plain", "=pacman"} {
+		if _, body := ask(t, g, "GET", "/test/?mirrorlist"+form); len(body) > 1<<20 || strings.Count(body, "xxx/test/") < 2000 {
+			t.Errorf("%q: a list of %d bytes, %d mirrors; apt takes 1 MiB", form, len(body), strings.Count(body, "xxx/test/"))
+		}
 	}
 }
 
@@ -495,5 +519,15 @@ func TestOverConnection(t *testing.T) {
 	defer res.Body.Close()
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != server.URL+"/test/\n" {
 		t.Errorf("%q, %v, want the URL of the server, %s", body, err, server.URL)
+	}
+}
+
+// BenchmarkPieces is what a torrent costs beside reading the file.
+func BenchmarkPieces(b *testing.B) {
+	data := make([]byte, content.MaxChunkSize)
+	b.SetBytes(int64(len(data)))
+	p := piecer{length: 4 << 20, hash: sha1.New()}
+	for b.Loop() {
+		p.write(data)
 	}
 }

@@ -203,9 +203,9 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request, all []*Collec
 		if c := g.collection(w, all, name); c != nil {
 			g.serveMetadata(w, r, c, rest)
 		}
-	case rest == "mirrorlist":
+	case kind == "mirrorlist":
 		if c := g.collection(w, all, name); c != nil {
-			g.serveMirrorlist(w, r, c)
+			g.serveMirrorlist(w, r, c, below)
 		}
 	default:
 		fail(w, http.StatusNotFound, "This mirror has no such page. The page / lists its collections.")

@@ -210,7 +210,7 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 	}
 	query := r.URL.Query()
 	if path == "/" && query.Has("mirrorlist") {
-		g.serveMirrorlist(w, r, c)
+		g.serveMirrorlist(w, r, c, "")
 		return
 	}
 	if c.Served == nil {
@@ -233,11 +233,13 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		g.failLookup(w, r, c, inTree, err)
 	case f.entry.IsDir() && !asDir:
 		redirectToDir(w, r)
+	case f.entry.IsDir() && query.Has("mirrorlist"):
+		g.serveMirrorlist(w, r, c, inTree)
 	case f.entry.IsDir():
 		g.serveListing(w, r, c, f)
 	case asDir:
 		fail(w, http.StatusNotFound, fmt.Sprintf("%s is a file: take the slash at the end of the address away.", inTree))
-	case r.URL.RawQuery != "" && g.serveDerived(w, r, c, f.rel, inTree):
+	case metalinkKind(query) != "" && g.serveDerived(w, r, c, f.rel, inTree):
 	default:
 		g.serveFile(w, r, c, f)
 	}
