@@ -63,7 +63,7 @@ every_mirror_exact "release $release" m1 m2 m3 late
 check "verify finds the tree right" verify_tree "$work/out" "$id" "${addresses[late]}"
 printf x | dd of="$work/out/heavy/disk.img" bs=1 seek=300000000 conv=notrunc status=none
 check "verify finds one changed byte" not verify_tree "$work/out" "$id" "${addresses[late]}"
-deb=$(cd "$work/tree" && find pool -name '*.deb' | sort | head -1)
+deb=$(cd "$work/tree" && find pool -name '*.deb' | sort | sed -n 1p)
 check "get of one file" got get-file "$id/$deb" "$work/one" "${addresses[late]}"
 check "that file is right" cmp "$work/tree/$deb" "$(find "$work/one" -type f | head -1)"
 stop TERM late

@@ -84,11 +84,9 @@ func (g *Gateway) serveListing(w http.ResponseWriter, r *http.Request, c *Collec
 		p = &page{body}
 		g.pages.put(key, p, len(body)+200)
 	}
-	h := w.Header()
-	if created := sinceEpoch(f.rel.Manifest.Created); !created.IsZero() {
-		h.Set("Last-Modified", created.Format(http.TimeFormat))
-	}
-	h.Set("Cache-Control", "public, no-cache")
+	// A listing has no Last-Modified: `wget --mirror` goes no deeper when a page has not changed since the last time, so that one that
+	// was interrupted would never come to its end.
+	w.Header().Set("Cache-Control", "public, no-cache")
 	servePage(w, r, asJSON, p.body)
 }
 

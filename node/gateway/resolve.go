@@ -24,6 +24,18 @@ func splitTarget(escaped string) (name, rest string, err error) {
 	if !strings.HasPrefix(escaped, "/") {
 		return "", "", errors.New("The address has no path.")
 	}
+	if simple(escaped) {
+		name, _, more := strings.Cut(escaped[1:], "/")
+		if !more {
+			return name, "", nil
+		}
+		return name, escaped[1+len(name):], nil
+	}
+	return splitParts(escaped)
+}
+
+// splitParts is splitTarget part by part.
+func splitParts(escaped string) (name, rest string, err error) {
 	parts := strings.Split(escaped[1:], "/")
 	for i, part := range parts {
 		if parts[i], err = decodePart(part, i == len(parts)-1); err != nil {
@@ -34,6 +46,20 @@ func splitTarget(escaped string) (name, rest string, err error) {
 		return parts[0], "", nil
 	}
 	return parts[0], "/" + strings.Join(parts[1:], "/"), nil
+}
+
+// simple reports whether a path needs no second look: it has no escapes, no empty part, none that begins with a dot, and no byte but
+// the printable ones of ASCII. Nearly all paths of archives are so.
+func simple(escaped string) bool {
+	last := byte(0)
+	for i := range len(escaped) {
+		c := escaped[i]
+		if c <= ' ' || c >= 0x7f || c == '%' || last == '/' && (c == '/' || c == '.') {
+			return false
+		}
+		last = c
+	}
+	return true
 }
 
 // decodePart takes the escapes out of one part of a path. Only the last part may be empty: that is a slash at the end.
@@ -178,7 +204,7 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 	if mutable(path) {
 		return found{}, first
 	}
-	for _, rel := range append([]*Release{c.Served}, c.Kept...) {
+	for _, rel := range c.releases() {
 		if rel == current {
 			continue
 		}
@@ -202,13 +228,25 @@ func (g *Gateway) findHashed(ctx context.Context, rel *Release, c *Collection, p
 	return o, err
 }
 
+// releases lists all in which a path can be found that never means other bytes, in the order of DESIGN section 7.
+func (c *Collection) releases() []*Release {
+	list := []*Release{c.Served}
+	if c.Next != nil {
+		list = append(list, c.Next)
+	}
+	return append(list, c.Kept...)
+}
+
 // serveCollection answers a path of a collection; path is "" or begins with a slash.
 func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Collection, path string) {
 	if path == "" {
 		redirectToDir(w, r)
 		return
 	}
-	query := r.URL.Query()
+	var query url.Values
+	if r.URL.RawQuery != "" { // most have none, and an empty one would cost
+		query = r.URL.Query()
+	}
 	if path == "/" && query.Has("mirrorlist") {
 		g.serveMirrorlist(w, r, c, "")
 		return
