@@ -54,13 +54,6 @@ func (f *follower) took(ref content.Ref) {
 	}
 }
 
-// missed notes that a reader asks for a chunk which is not here.
-func (f *follower) missed() {
-	if f.cache != nil {
-		f.cache.Miss()
-	}
-}
-
 // chunk reads a chunk for a peer. That is use, too.
 func (f *follower) chunk(ref content.Ref, buf []byte) ([]byte, error) {
 	data, err := f.disk.Chunk(ref, buf)

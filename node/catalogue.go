@@ -108,6 +108,9 @@ func (k *catalogue) describeMirror(c *collection, g *gateway.Collection, used ma
 	}
 	d := content.Sum(served.Manifest.Encode())
 	g.Served = k.take(c, d, served, used)
+	if all.Target != nil && all.Target != served && all.Target.Manifest.Release > served.Manifest.Release {
+		g.Next = k.take(c, content.Sum(all.Target.Manifest.Encode()), all.Target, used)
+	}
 	return slices.DeleteFunc(all.Kept, func(old content.Digest) bool { return old == d })
 }
 

@@ -160,3 +160,46 @@ func TestGatewayFirstRelease(t *testing.T) {
 	mirror.wants(t, "/test/image.iso", image)
 	waitFor(t, id, 1, mirror)
 }
+
+// TestGatewayNextRelease: while a release cannot be had in full its packages are served, and the indexes of the one before.
+func TestGatewayNextRelease(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	write := func(name, data string) {
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("index", "first")
+	write("a_1.deb", "package 1")
+	master := startNode(t, "master", t.TempDir())
+	id := master.publish(t, tree).ID
+	mirror := mirrorOf(t, master, Config{})
+	mirror.halt()
+	if err := os.Remove(filepath.Join(tree, "index")); err != nil { // the published file itself stays as it was
+		t.Fatal(err)
+	}
+	write("index", "second")
+	write("a_2.deb", "package 2")
+	write("lost_2.deb", "nobody will have it")
+	master.publish(t, tree)
+	write("lost_2.deb", "nobody does have it")
+	mirror = startWith(t, "mirror", withGateway(Config{Home: mirror.home}))
+	if _, err := mirror.host.Connect(t.Context(), master.Addrs()[0]); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for mirror.ask(t, "GET", "/test/a_2.deb").StatusCode != 200 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", mirror.Status())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	mirror.wants(t, "/test/a_2.deb", []byte("package 2"))
+	mirror.wants(t, "/test/a_1.deb", []byte("package 1"))
+	mirror.wants(t, "/test/index", []byte("first"))
+	mirror.wants(t, "/"+id.String()+"/index", []byte("first"))
+	if a := mirror.ask(t, "GET", "/test/lost_2.deb"); a.StatusCode != 503 {
+		t.Errorf("what nobody has: %s", a.Status)
+	}
+}

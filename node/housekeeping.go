@@ -97,5 +97,6 @@ func (n *Node) clean(ctx context.Context, c *collection) error {
 		if err := c.master.publisher.Clean(time.Now(), grace); err != nil {
 			n.log.Warn("what is past its grace stays", "collection", c.id, "error", err)
 		}
+		n.web.catalogue.touch()
 	}
 }

@@ -16,6 +16,9 @@ type network struct{ *p2p.Host }
 
 func (w network) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, run content.Run, size func(uint32) uint32,
 	begun func(came func() uint64), each func(content.Ref, []byte) error) error {
+	if fetch.Urgent(ctx) {
+		ctx = p2p.Urgent(ctx)
+	}
 	return failure(w.Host.Chunks(ctx, from, id, run, size, begun, each))
 }
 

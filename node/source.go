@@ -32,7 +32,6 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 	if err := f.disk.Add(ref.Segment, r.Infos[ref.Segment], t); err != nil {
 		return nil, passing(err)
 	}
-	f.missed()
 	data, err = f.fetch.Read(ctx, t, ref, buf)
 	return data, passing(err)
 }

@@ -17,6 +17,7 @@ type joinOptions struct {
 	nodeFlags
 	collections []string
 	disk        sizeFlag
+	cacheOnly   bool
 }
 
 func (a *app) joinCommand() *cobra.Command {
@@ -27,11 +28,15 @@ func (a *app) joinCommand() *cobra.Command {
 		Long: `Become a mirror of what the node at ADDRESS publishes: fetch all of it, pass it on to others,
 and follow each new release, until Ctrl-C.
 
+With --cache-only nothing is fetched before somebody asks this node's gateway for it; it stays as long as
+there is room. The node goes on like that until it joins the collection again without the flag.
+
 The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
 instead of the publisher's, say with --collection which collection is meant. The next time,
 ` + "`swarmnode join`" + ` alone goes on with the same collections.`,
 		Example: `  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…
   swarmnode join --bootstrap /ip4/198.51.100.2/tcp/4101/p2p/12D3KooW… --collection bafkrei… --disk 500GB
+  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW… --cache-only --disk 20GB
   swarmnode join                                # again what was mirrored before`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {
@@ -47,7 +52,8 @@ instead of the publisher's, say with --collection which collection is meant. The
 	}
 	o.add(cmd)
 	cmd.Flags().StringSliceVar(&o.collections, "collection", nil, "`ID` of a collection to mirror; may be repeated (default: all that the node at ADDRESS publishes)")
-	cmd.Flags().Var(&o.disk, "disk", "how much disk to give, such as 500GB (default: the free space less 10 %)")
+	cmd.Flags().Var(&o.disk, "disk", "how much disk to give, such as 500GB (default: the free space less 10 %; with --cache-only 10 GiB)")
+	cmd.Flags().BoolVar(&o.cacheOnly, "cache-only", false, "keep only what is asked for, as far as --disk goes")
 	return cmd
 }
 
@@ -66,11 +72,14 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 	if err := checkAddrs(o.bootstrap); err != nil {
 		return err
 	}
+	if o.cacheOnly && len(o.bootstrap)+len(ids) == 0 {
+		return misuse("--cache-only says how a collection is joined: give its --bootstrap ADDRESS or --collection ID, too; `swarmnode join` alone goes on as before")
+	}
 	cfg, err := o.config(a)
 	if err != nil {
 		return err
 	}
-	cfg.Disk = int64(o.disk)
+	cfg.Disk, cfg.CacheOnly = int64(o.disk), o.cacheOnly
 	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
 		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {
 			if ctx.Err() != nil {
@@ -160,7 +169,7 @@ type mirroring struct {
 
 // joinEvent is what is new with a collection, for scripts.
 type joinEvent struct {
-	Event   string           `json:"event"` // following, complete, trouble
+	Event   string           `json:"event"` // following, complete, caching, trouble
 	Addrs   []string         `json:"addrs"`
 	Gateway *control.Gateway `json:"gateway,omitempty"`
 	control.Collection
@@ -182,12 +191,17 @@ func (w *mirroring) look(s control.Status) error {
 				return err
 			}
 		}
+		if c.Cache != nil && c.Release > was.Release {
+			if err := w.tell("caching", s, c); err != nil {
+				return err
+			}
+		}
 		if c.Complete && (!was.Complete || c.Release != was.Release) {
 			if err := w.tell("complete", s, c); err != nil {
 				return err
 			}
 		}
-		if !c.Complete {
+		if !c.Complete && c.Cache == nil {
 			busy++
 			now.what = fmt.Sprintf("%s: %s", brieflyTitled(c), c.Phase)
 			now.done += c.BytesHere
@@ -216,6 +230,9 @@ func (w *mirroring) tell(event string, s control.Status, c control.Collection) e
 		fmt.Fprintf(w.app.stdout, "Mirroring %s.\n", title(c))
 	case "trouble":
 		fmt.Fprintf(w.app.console, "swarmnode: %s: %s\n", title(c), c.Trouble)
+	case "caching":
+		fmt.Fprintf(w.app.stdout, "%s is served: release %d, %s, %s; what is asked for is fetched and kept within %s.\n", title(c), c.Release,
+			count(c.Files, "file"), size(c.Bytes), size(c.Cache.Budget))
 	case "complete":
 		took := ""
 		if c.AnnouncedToComplete > 0 {

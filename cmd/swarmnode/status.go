@@ -137,6 +137,10 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 	if c.Published {
 		line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
 		line("mirrors", "%d complete", c.Mirrors)
+	} else if c.Cache != nil {
+		line("content", "%s of %s in %s", c.Phase, size(c.Bytes), count(c.Files, "file"))
+		line("cache", "%s", cacheLine(*c.Cache))
+		writeMirrored(line, c)
 	} else {
 		state := c.Phase
 		if c.Complete {
@@ -148,8 +152,7 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 			disk += " of " + size(c.BytesBudget) + " given"
 		}
 		line("disk", "%s", disk)
-		line("holders", "%d connected, %s said they are complete", c.Holders, count(c.Mirrors, "other node"))
-		line("received", "%s, of which %s metadata and %s wasted", size(c.ReceivedBytes), size(c.MetadataBytes), size(c.WastedBytes))
+		writeMirrored(line, c)
 	}
 	if s := c.Scrub; s.Passes > 0 || s.Running || s.Bad > 0 {
 		last := "no pass finished yet"
@@ -171,4 +174,19 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 		line("alarm", "%s", c.Alarm)
 		line("what to do", "%s", alarmAdvice(c))
 	}
+}
+
+// writeMirrored tells from whom a mirror has what.
+func writeMirrored(line func(name, format string, args ...any), c control.Collection) {
+	line("holders", "%d connected, %s said they are complete", c.Holders, count(c.Mirrors, "other node"))
+	line("received", "%s, of which %s metadata and %s wasted", size(c.ReceivedBytes), size(c.MetadataBytes), size(c.WastedBytes))
+}
+
+// cacheLine tells how much is kept of what was asked for, and how often that saved a fetch.
+func cacheLine(c control.Cache) string {
+	s := fmt.Sprintf("%s of %s", size(c.Bytes), size(c.Budget))
+	if all := c.Hits + c.Misses; all > 0 {
+		s += fmt.Sprintf(", %d %% of %s from here", c.Hits*100/all, count(all, "request"))
+	}
+	return s
 }

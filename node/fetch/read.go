@@ -38,6 +38,12 @@ type pending struct {
 	data    []byte        // the chunk; nil when it is here and nobody waited for it: then the sink has it
 }
 
+// urgentKey marks the context of a request for what somebody reads.
+type urgentKey struct{}
+
+// Urgent reports whether a request with this context is for what somebody reads: a Network lets it not wait for what it asks for others.
+func Urgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
+
 // Read fetches a chunk that somebody waits for: before all else that is wanted, from the peer that is expected to bring it soonest, and
 // from another one when that is late or fails. Several readers of a chunk share one fetch, and when the last has gone it ends. The
 // chunk goes to the sink like any other; one that the sink cannot take now is given to its readers all the same. It comes in

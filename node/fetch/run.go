@@ -101,6 +101,9 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 	}
 	for _, r := range step.Ask {
 		rctx, cancel := context.WithCancel(ctx)
+		if r.Urgent {
+			rctx = context.WithValue(rctx, urgentKey{}, true)
+		}
 		a := &asked{id: r.ID, run: r.Run, table: f.wants[r.Run.Segment].table, cancel: cancel}
 		f.requests[r.ID] = a
 		f.tasks.Go(func() { f.ask(rctx, r, a) })

@@ -33,6 +33,7 @@ type Collection struct {
 	ID      content.ID
 	Name    string
 	Served  *Release   // nil: nothing can be served yet
+	Next    *Release   // newer than the served one and not whole here yet, its metadata is; nil if there is none
 	Kept    []*Release // replaced ones within grace, newest first
 	Newest  uint64     // number of the newest release that is verified
 	Fresh   time.Time  // signing time of the newest timestamp that names the served release

@@ -178,7 +178,7 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 	if mutable(path) {
 		return found{}, first
 	}
-	for _, rel := range append([]*Release{c.Served}, c.Kept...) {
+	for _, rel := range c.releases() {
 		if rel == current {
 			continue
 		}
@@ -200,6 +200,15 @@ func (g *Gateway) findHashed(ctx context.Context, rel *Release, c *Collection, p
 		return g.byHash(ctx, rel, c, path, err)
 	}
 	return o, err
+}
+
+// releases lists all in which a path can be found that never means other bytes, in the order of DESIGN section 7.
+func (c *Collection) releases() []*Release {
+	list := []*Release{c.Served}
+	if c.Next != nil {
+		list = append(list, c.Next)
+	}
+	return append(list, c.Kept...)
 }
 
 // serveCollection answers a path of a collection; path is "" or begins with a slash.

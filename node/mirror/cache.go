@@ -50,6 +50,7 @@ type Cache struct {
 
 	mu   sync.Mutex // guards all below
 	used map[uint32]*uses
+	anew map[uint32]content.Bitmap                                // chunks that were fetched and not given to anybody since
 	now  uint64                                                   // counts uses
 	info func(segment uint32) (s content.SegmentInfo, known bool) // of the newest release whose metadata is here; not known if there is none
 	tell func(segment uint32)                                     // that less of a segment is here
@@ -66,12 +67,13 @@ func NewCache(disk *store.Disk, log *slog.Logger) *Cache {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Cache{disk: disk, log: log, crowded: make(chan struct{}, 1), used: map[uint32]*uses{},
+	return &Cache{disk: disk, log: log, crowded: make(chan struct{}, 1), used: map[uint32]*uses{}, anew: map[uint32]content.Bitmap{},
 		info: func(uint32) (content.SegmentInfo, bool) { return content.SegmentInfo{}, false }, tell: func(uint32) {}}
 }
 
-// Put keeps a chunk if there is room. The errors are those of store.Disk.Put, and one that says that there is no room.
+// Put keeps a chunk, which was fetched because somebody asked for it or will, if there is room. The errors are those of store.Disk.Put, and one that says that there is no room.
 func (c *Cache) Put(ref content.Ref, data []byte) error {
+	c.misses.Add(1)
 	size := int64(len(data))
 	if err := c.reserve(size); err != nil {
 		return err
@@ -89,6 +91,11 @@ func (c *Cache) Put(ref content.Ref, data []byte) error {
 	}
 	if err == nil {
 		c.Use(ref)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		anew := c.anew[ref.Segment]
+		anew.Set(ref.Index)
+		c.anew[ref.Segment] = anew
 	}
 	return err
 }
@@ -127,14 +134,22 @@ func (c *Cache) describe(segment uint32) (info content.SegmentInfo, known bool) 
 	return c.info(segment)
 }
 
-// Hit says that a chunk was asked for and is here.
+// Hit says that a chunk goes to somebody who asked for it. The first time after it was fetched does not count: it was a miss.
 func (c *Cache) Hit(ref content.Ref) {
-	c.hits.Add(1)
 	c.Use(ref)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	anew := c.anew[ref.Segment]
+	if !anew.Has(ref.Index) {
+		c.hits.Add(1)
+		return
+	}
+	if anew.Clear(ref.Index); len(anew) == 0 {
+		delete(c.anew, ref.Segment)
+	} else {
+		c.anew[ref.Segment] = anew
+	}
 }
-
-// Miss says that a chunk was asked for and is not here.
-func (c *Cache) Miss() { c.misses.Add(1) }
 
 // Use notes that a chunk is used now.
 func (c *Cache) Use(ref content.Ref) {
@@ -310,6 +325,7 @@ func (c *Cache) free(segment uint32, chunks content.Bitmap) error {
 	if c.disk.Have(segment).Count() == 0 {
 		c.mu.Lock()
 		delete(c.used, segment)
+		delete(c.anew, segment)
 		c.mu.Unlock()
 		if err := c.disk.Remove(segment); err != nil {
 			return err
@@ -327,7 +343,7 @@ type CacheStats struct {
 	Used   int64  // bytes of chunks
 	Budget int64  // with metadata and other collections
 	Hits   uint64 // chunks asked for since the start that were here
-	Misses uint64 // and that were not
+	Misses uint64 // and that had to be fetched
 }
 
 // Stats gives the figures.

@@ -320,7 +320,7 @@ func (m *Mirror) Progress() Progress {
 	p := m.progress
 	p.Complete = max(0, p.Segments-len(m.wanted))
 	if m.cfg.Cache != nil {
-		p.Here = m.cfg.Disk.Stats().Used
+		p.Here, p.Complete = m.cfg.Disk.Stats().Used, 0
 	}
 	p.Here = min(p.Here, p.Bytes)
 	if m.served != nil {

@@ -246,7 +246,8 @@ type rig struct {
 	disk  *store.Disk
 	stop  func()
 
-	changes atomic.Int64 // calls of Config.Changed
+	changes atomic.Int64        // calls of Config.Changed
+	held    func(n uint64) bool // not nil: it keeps only what is asked for
 }
 
 func newRig(t *testing.T, p *publisher, budget int64) *rig {
@@ -262,11 +263,18 @@ func (r *rig) open(budget int64) {
 	r.fetch = &fakeFetch{p: r.p, wanted: map[uint32]content.Bitmap{}, hidden: map[content.Digest]bool{}}
 	r.disk = must(store.OpenDisk(filepath.Join(r.dir, "disk"), store.Config{
 		Budget: budget,
-		Tables: func(d content.Digest) (*content.Table, error) { return r.Mirror.table(d) },
-		OnBad:  func(ref content.Ref, path string) { r.Bad(ref, path) },
+		Tables: func(d content.Digest) (*content.Table, error) {
+			data, _ := r.pack.Block(d)
+			return content.DecodeTable(data)
+		},
+		OnBad: func(ref content.Ref, path string) { r.Bad(ref, path) },
 	}))
+	var cache *Cache
+	if r.held != nil {
+		cache = NewCache(r.disk, nil)
+	}
 	var err error
-	r.Mirror, err = Open(Config{ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace,
+	r.Mirror, err = Open(Config{Cache: cache, Held: r.held, ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace,
 		Changed: func() { r.changes.Add(1) }})
 	if err != nil {
 		r.t.Fatal(err)

@@ -72,10 +72,11 @@ func (h *Host) Chunks(ctx context.Context, from gossip.PeerID, id content.ID, ru
 	if !guard.On(guard.ReceiveMemory) {
 		memory = 0
 	}
-	if err := h.limits.receiving.Acquire(ctx, memory); err != nil {
+	release, err := h.limits.receive(ctx, memory)
+	if err != nil {
 		return err
 	}
-	defer h.limits.receiving.Release(memory)
+	defer release()
 	s, done, err := h.open(ctx, from, chunksProtocol, frame(chunkRequest{
 		Collection: id[:], Segment: run.Segment, First: run.First, Count: run.Count}))
 	if err != nil {

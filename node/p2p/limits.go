@@ -26,6 +26,9 @@ const (
 	retryMillis = uint32(retryAfter / time.Millisecond)
 	// maxBlockAnswers is how many answers of metadata blocks are sent at a time; each holds one block.
 	maxBlockAnswers = 16
+	// urgentShare is the part of the memory for answers being received, one in so many, that is left for what somebody reads: five
+	// answers with the largest chunks.
+	urgentShare = 4
 	// maxConns and maxInbound are how many connections there are: as many again as the connection manager keeps, for those that it
 	// has not yet trimmed. Those whose handshake is not done come on top.
 	maxConns, maxInbound = 2 * maxPeers, maxPeers + maxPeers/2
@@ -43,6 +46,7 @@ type limits struct {
 	uploads   *uploads            // answers of chunks being sent
 	sending   *semaphore.Weighted // bytes of buffers of chunk answers being sent
 	receiving *semaphore.Weighted // bytes of buffers of chunk answers being received
+	bulk      *semaphore.Weighted // of these, those that nobody waits for: some are left for what somebody reads
 	blocks    *semaphore.Weighted // answers of blocks being sent
 	memory    int64               // size of sending and of receiving
 
@@ -64,9 +68,39 @@ func newLimits(memory int64) *limits {
 	memory = max(memory, 2*sendBuffer, receiveDepth*content.MaxChunkSize)
 	return &limits{
 		sending: semaphore.NewWeighted(memory), receiving: semaphore.NewWeighted(memory), memory: memory,
+		bulk:   semaphore.NewWeighted(max(memory-memory/urgentShare, receiveDepth*content.MaxChunkSize)),
 		blocks: semaphore.NewWeighted(maxBlockAnswers), uploads: newUploads(policy.ServingConfig{}),
 		streams: map[streamKey]int{}, total: map[protocol.ID]int{}, protected: map[peer.ID]int{},
 	}
+}
+
+// urgentKey marks the context of a request that somebody waits for.
+type urgentKey struct{}
+
+// Urgent marks requests for chunks that somebody waits for: they find memory though all that others may have is taken.
+func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+
+// receive takes memory for an answer with chunks, until release is called.
+func (l *limits) receive(ctx context.Context, bytes int64) (release func(), err error) {
+	urgent := ctx.Value(urgentKey{}) != nil
+	if !urgent {
+		if err := l.bulk.Acquire(ctx, bytes); err != nil {
+			return nil, err
+		}
+	}
+	giveBack := func() {
+		if !urgent {
+			l.bulk.Release(bytes)
+		}
+	}
+	if err := l.receiving.Acquire(ctx, bytes); err != nil {
+		giveBack()
+		return nil, err
+	}
+	return func() {
+		l.receiving.Release(bytes)
+		giveBack()
+	}, nil
 }
 
 // enter takes one of the peer's places on a protocol, and one of limit in all.

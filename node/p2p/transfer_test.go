@@ -223,6 +223,22 @@ func TestBusy(t *testing.T) {
 		t.Errorf("chunks came without memory for them: %v", err)
 	}
 	b.limits.receiving.Release(b.limits.memory)
+
+	// Some of the memory is left for what somebody reads.
+	bulk := b.limits.memory - b.limits.memory/urgentShare
+	if !b.limits.bulk.TryAcquire(bulk) || !b.limits.receiving.TryAcquire(bulk) {
+		t.Fatal("memory is taken")
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.Chunks(ctx, small.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{})); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("chunks came without memory for what nobody waits for: %v", err)
+	}
+	if err := b.Chunks(Urgent(t.Context()), small.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{})); err != nil {
+		t.Errorf("what somebody waits for: %v", err)
+	}
+	b.limits.bulk.Release(bulk)
+	b.limits.receiving.Release(bulk)
 }
 
 func TestChunksCancel(t *testing.T) {

@@ -20,7 +20,6 @@ type request struct {
 	ended    bool           // not open any more; the heap may still hold it
 	asked    time.Time      // when it was
 	begun    bool           // the answer is coming: it does not wait for its turn at the peer any more
-	urgent   bool           // somebody reads its chunks, or soon will
 	robbed   bool           // its last chunks were given to another peer, see steal
 	began    time.Time      // when the answer did, if its peer is looked at: see lookAt
 	look     time.Time      // when that is next; zero: not

@@ -86,6 +86,6 @@ func (t *Transfer) moveTo(now time.Time, s *source, r *request) *request {
 	t.risk += min(r.Bytes, max(moveWaste, uint64(r.s.meter.orElse(defaultRate)*r.s.rtt.Seconds()/3)))
 	t.stats.Moved++
 	moved := t.issue(now, r.w, s, r.Run, r.Bytes)
-	moved.urgent = r.urgent
+	moved.Urgent = r.Urgent
 	return moved
 }

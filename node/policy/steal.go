@@ -169,7 +169,7 @@ func (t *Transfer) carryOut(now time.Time, th theft) *request {
 	}
 	t.endRobbed(r)
 	stolen := t.issue(now, r.w, th.thief, th.run, th.bytes)
-	stolen.From, stolen.urgent = r.ID, r.urgent
+	stolen.From, stolen.Urgent = r.ID, r.Urgent
 	return stolen
 }
 

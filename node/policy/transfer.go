@@ -89,6 +89,8 @@ type Request struct {
 	Peer  gossip.PeerID
 	Run   content.Run
 	Bytes uint64 // sum of the run's chunk sizes
+	// Urgent says that somebody reads its chunks, or soon will.
+	Urgent bool
 	// From is the open request that these chunks were taken from because its peer is slow, 0 if none. That one goes
 	// on, without them: it is in Step.Cancel after the last chunk that was left to it, in the same step if none was.
 	From RequestID

@@ -122,7 +122,7 @@ func (t *Transfer) askFirst(now time.Time, w *want, u *urgent) *request {
 // issueUrgent makes the request and notes it at its chunks.
 func (t *Transfer) issueUrgent(now time.Time, w *want, s *source, run content.Run, bytes uint64) *request {
 	r := t.issue(now, w, s, run, bytes)
-	r.urgent = true
+	r.Urgent = true
 	for i := run.First; i < run.First+run.Count; i++ {
 		u := t.byRef[content.Ref{Segment: w.seg, Index: i}]
 		u.asked = append(slices.DeleteFunc(u.asked, func(o *request) bool { return o.ended }), r)
@@ -133,7 +133,7 @@ func (t *Transfer) issueUrgent(now time.Time, w *want, s *source, run content.Ru
 // urgentInFlight is how many bytes of what s was asked for are urgent.
 func (s *source) urgentInFlight() (bytes uint64) {
 	for _, r := range s.asked {
-		if r.urgent {
+		if r.Urgent {
 			bytes += r.Bytes
 		}
 	}
@@ -325,7 +325,7 @@ func (t *Transfer) unask(w *want, i uint32) {
 
 // answered notes that the answer to a request has begun.
 func (t *Transfer) answered(now time.Time, r *request) {
-	if r.urgent && !r.begun {
+	if r.Urgent && !r.begun {
 		t.late.Answered(now.Sub(r.asked))
 	}
 	r.begun = true
