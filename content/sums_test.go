@@ -62,3 +62,21 @@ e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  empty
 		t.Error("no error without the blocks of the tree")
 	}
 }
+
+// BenchmarkSums is what a publisher of the largest tree with such a list pays for it in every release.
+func BenchmarkSums(b *testing.B) {
+	blocks, m := Blocks{}, model{}
+	for i := range MaxSumsFiles {
+		m.add(Entry{Path: fmt.Sprintf("pool/%03d/package_%d_amd64.deb", i%1000, i), Mode: ModeFile | 0o644, SHA256: Sum(nil)})
+	}
+	for i := range 1000 {
+		m.add(Entry{Path: fmt.Sprintf("pool/%03d", i), Mode: ModeDir | 0o755})
+	}
+	m.add(Entry{Path: "pool", Mode: ModeDir | 0o755})
+	man := &Manifest{Tree: build(b, m, blocks), Totals: Totals{Files: MaxSumsFiles}}
+	for b.Loop() {
+		if list, err := man.Sums(blocks); err != nil || list == nil {
+			b.Fatal(len(list), err)
+		}
+	}
+}

@@ -260,3 +260,23 @@ func TestCacheUnderASmallBudget(t *testing.T) {
 		t.Errorf("seed %d: %+v, want at most 1,000 in all", seed, s)
 	}
 }
+
+// TestCacheWithoutRoom gives a node less disk than the metadata takes: what is asked for goes through it, and nothing stays.
+func TestCacheWithoutRoom(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	data := largeFile(t, tree, "large.bin", 20<<20)
+	master := startNode(t, "master", t.TempDir())
+	id := master.publish(t, tree).ID
+	node := cacheOf(t, master, Config{Disk: 1})
+	for range 2 {
+		node.wants(t, "/test/large.bin", data)
+	}
+	f := node.collection(id).follower
+	if s := node.Status().Collections[0]; f.disk.Stats().Used != 0 || s.Trouble != "" || s.Cache.Hits != 0 {
+		t.Errorf("%d bytes are kept; %q; %+v", f.disk.Stats().Used, s.Trouble, s.Cache)
+	}
+	if p := f.fetch.Progress(); p.Received > uint64(5*len(data)/2) {
+		t.Errorf("%d bytes were fetched for two times %d", p.Received, len(data))
+	}
+}

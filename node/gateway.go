@@ -126,5 +126,10 @@ func (w *web) status() *control.Gateway {
 	if w.server == nil {
 		return nil
 	}
-	return &control.Gateway{Local: w.server.URL(), URL: w.url}
+	s := w.server.Stats()
+	g := &control.Gateway{Local: w.server.URL(), URL: w.url, Connections: s.Conns, Failed: s.Answers[0] + s.Answers[5], Refused: s.Refused, Slow: s.Slow, Bytes: s.Bytes}
+	for _, n := range s.Answers {
+		g.Answers += n
+	}
+	return g
 }

@@ -154,7 +154,7 @@ func TestGatewayOfAMirror(t *testing.T) {
 			t.Errorf("GET %s: %s", path, a.Status)
 		}
 	}
-	if g := mirror.Status().Gateway; g == nil || g.Local != mirror.Gateway() || g.URL != "" {
+	if g := mirror.Status().Gateway; g == nil || g.Local != mirror.Gateway() || g.URL != "" || g.Answers < 130 || g.Bytes < 3*uint64(len(image)) || g.Failed != 0 {
 		t.Errorf("status says %+v of the gateway", g)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -50,7 +51,7 @@ func TestGatewaysOfOthers(t *testing.T) {
 	liar := join("liar", "127.0.0.1:0", "http://"+liarAt+"/", true)
 	careful := join("careful", "127.0.0.1:0", "", false)
 	waitFor(t, first.ID, 1, right, liar, careful)
-	tamper(t, liarAt, liar)
+	lies := tamper(t, liarAt, liar)
 
 	names := func(x *testNode) (list []string) {
 		var got []struct {
@@ -84,29 +85,31 @@ func TestGatewaysOfOthers(t *testing.T) {
 	if a := right.ask(t, "GET", "/test/image.iso.torrent"); a.StatusCode != 200 || !bytes.Contains(a.body, []byte(own+"image.iso")) || !bytes.HasPrefix(a.body, []byte("d10:created by")) {
 		t.Errorf("torrent: %s, %d bytes", a.Status, len(a.body))
 	}
-	if got := names(careful); len(got) != 1 || got[0] != careful.Gateway()+"test/" {
-		t.Errorf("one that may not ask private addresses names %q, its own is %s", got, careful.Gateway())
-	}
-
 	if err := os.WriteFile(filepath.Join(tree, "new.deb"), []byte("new"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	master.publish(t, tree)
-	waitFor(t, first.ID, 2, right)
-	for wait = time.Now().Add(60 * time.Second); !slices.Equal(names(right), []string{other, own}); time.Sleep(100 * time.Millisecond) {
+	waitFor(t, first.ID, 2, right, careful)
+	before := lies.Load()
+	for wait = time.Now().Add(60 * time.Second); lies.Load() < before+2 || !slices.Equal(names(right), []string{other, own}); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(wait) {
-			t.Fatalf("after the next release: %q", names(right))
+			t.Fatalf("after the next release: %q; the liar was asked for bytes %d times", names(right), lies.Load()-before)
 		}
+	}
+	if got := names(careful); len(got) != 1 || got[0] != careful.Gateway()+"test/" {
+		t.Errorf("one that may not ask private addresses names %q, its own is %s", got, careful.Gateway())
 	}
 }
 
-// tamper passes requests at an address on to a node's gateway and turns a bit of every file.
-func tamper(t *testing.T, listen string, x *testNode) {
+// tamper passes requests at an address on to a node's gateway and turns a bit of every file. It gives how often it did.
+func tamper(t *testing.T, listen string, x *testNode) *atomic.Int64 {
 	t.Helper()
+	var lies atomic.Int64
 	server := &http.Server{Addr: listen, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := x.ask(t, r.Method, r.URL.EscapedPath(), "Range", r.Header.Get("Range"))
 		if strings.HasPrefix(r.URL.Path, "/test/") && len(a.body) > 0 {
 			a.body[0] ^= 1
+			lies.Add(1)
 		}
 		for k, v := range a.Header {
 			w.Header()[k] = v
@@ -121,4 +124,5 @@ func tamper(t *testing.T, listen string, x *testNode) {
 	done := make(chan error)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() { server.Close(); <-done })
+	return &lies
 }

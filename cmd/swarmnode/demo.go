@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,6 +27,7 @@ const (
 	demoLook    = 20 * time.Millisecond
 	demoMirrors = 3
 	demoName    = "demo"
+	demoISO     = "iso/demo-live.iso"
 )
 
 func (a *app) demoCommand() *cobra.Command {
@@ -34,8 +36,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "See a whole swarm work on this machine",
 		Long: `Run a master and four mirrors in this process, talking to each other on this machine only: publish a
-tree, mirror it, publish a change, stop the master, and let a late joiner get everything from the
-mirrors. Each step says what it does. It takes some seconds and about 500 MiB of temporary
+tree, mirror it, publish a change, stop the master, let a late joiner get everything from the mirrors,
+and download a file from a mirror as a browser or curl does. Each step says what it does. It takes some seconds and about 500 MiB of temporary
 files, and cleans up.`,
 		Example: `  swarmnode demo
   swarmnode demo --keep ./demo && diff -r ./demo/master ./demo/joiner`,
@@ -117,7 +119,7 @@ func (d *demo) say(since time.Time, format string, args ...any) {
 
 func (d *demo) run(ctx context.Context) error {
 	fmt.Fprintf(d.out, "A master, %d mirrors and a late joiner, all in this process and on this machine only.\n\n", demoMirrors)
-	for _, step := range []func(context.Context) error{d.makeTree, d.publishFirst, d.joinMirrors, d.publishSecond, d.stopMaster, d.joinLate, d.compare} {
+	for _, step := range []func(context.Context) error{d.makeTree, d.publishFirst, d.joinMirrors, d.publishSecond, d.stopMaster, d.joinLate, d.compare, d.download} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				err = errors.Join(context.Cause(ctx), err)
@@ -258,9 +260,50 @@ func (d *demo) compare(ctx context.Context) error {
 	return nil
 }
 
-// start runs a node with a home of its own on a free port of the loopback address.
+// download plays somebody who knows a URL and nothing else.
+func (d *demo) download(ctx context.Context) error {
+	t := time.Now()
+	where := d.mirrors[len(d.mirrors)-1].Gateway() + demoName + "/" + demoISO
+	to := filepath.Join(d.homes, "download.iso")
+	n, err := httpDownload(ctx, where, to)
+	if err != nil {
+		return err
+	}
+	took := time.Since(t)
+	if err := sameBytes(filepath.Join(d.tree, filepath.FromSlash(demoISO)), to); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	d.say(time.Now().Add(-took), "Everybody else needs only a URL: `curl -O %s` from a mirror, the master still off, gives %s, byte for byte the master's file.",
+		where, size(n))
+	return nil
+}
+
+// httpDownload writes what a URL gives to a new file, as curl does.
+func httpDownload(ctx context.Context, from, to string) (n int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET %s: %s", from, resp.Status)
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.Copy(f, resp.Body)
+	return n, errors.Join(err, f.Close())
+}
+
+// start runs a node with a home of its own on free ports of the loopback address.
 func (d *demo) start(ctx context.Context, name string) (*demoNode, error) {
-	n, err := node.Open(ctx, node.Config{Home: filepath.Join(d.homes, name), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: d.log.With("node", name)})
+	n, err := node.Open(ctx, node.Config{Home: filepath.Join(d.homes, name), Listen: []string{"/ip4/127.0.0.1/tcp/0"},
+		Gateway: &node.GatewayConfig{Listen: "127.0.0.1:0"}, Log: d.log.With("node", name)})
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (t *demoTree) release(version func(i int) int) error {
 		}
 	}
 	iso.Write(random(2, demoLive))
-	return errors.Join(t.write("iso/demo-live.iso", iso.Bytes()), t.write("dists/current/Packages", index.Bytes()))
+	return errors.Join(t.write(demoISO, iso.Bytes()), t.write("dists/current/Packages", index.Bytes()))
 }
 
 // packageSize is between 20 KiB and about 1.6 MiB: most packages are small.

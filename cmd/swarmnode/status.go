@@ -72,6 +72,10 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 			known = ", known to others as " + g.URL
 		}
 		fmt.Fprintf(out, "  gateway   %s%s\n", g.Local, known)
+		if g.Answers+g.Refused > 0 {
+			fmt.Fprintf(out, "            %d answers (%d failed), %s sent, %d refused, %d too slow, %d connections\n",
+				g.Answers, g.Failed, size(int64(g.Bytes)), g.Refused, g.Slow, g.Connections)
+		}
 	}
 	fmt.Fprintf(out, "  home      %s\n", s.Home)
 	fmt.Fprintf(out, "  traffic   %s received, %s sent in %s\n", size(s.BytesIn), size(s.BytesOut), now.Sub(s.Started).Round(time.Second))

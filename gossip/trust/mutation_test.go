@@ -10,6 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"swarmnode/content"
 	"swarmnode/gossip"
 )
 
@@ -76,7 +77,12 @@ func TestMutations(t *testing.T) {
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
-	good := p.sign(start, 2, "two")
+	next := release(2, "two")
+	next.Targets = []SignedFile{{Path: SumsTarget, Size: 3, SHA256: content.Sum([]byte("abc"))}}
+	good, err := p.signer.Sign(start, next)
+	if err != nil {
+		t.Fatal(err)
+	}
 	accepted, tried := 0, 0
 	for _, role := range []string{roleTimestamp, roleSnapshot, roleTargets, roleRelease} {
 		name := roleFile(role)

@@ -48,6 +48,13 @@ type Status struct {
 type Gateway struct {
 	Local string `json:"local"`         // as it is reached from this machine
 	URL   string `json:"url,omitempty"` // as others are told
+
+	Connections int    `json:"connections"` // open now
+	Answers     uint64 `json:"answers"`     // since the start
+	Failed      uint64 `json:"failed"`      // of these, with a status of 500 or more, or broken off
+	Refused     uint64 `json:"refused"`     // connections and requests over the limits
+	Slow        uint64 `json:"slow"`        // clients dropped because they read too slowly
+	Bytes       uint64 `json:"bytes"`       // sent, without headers
 }
 
 // Offender is a peer that did what no honest node does. The list is bounded.

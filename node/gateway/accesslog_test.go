@@ -142,7 +142,7 @@ func TestCounts(t *testing.T) {
 	if want := [6]uint64{0: 2, 2: 2, 4: 1}; st.Answers != want {
 		t.Errorf("answers %v, want %v", st.Answers, want)
 	}
-	if len(st.Collections) != 1 || st.Collections[0] != (ServedCounts{ID: testID.String(), Requests: 5, Bytes: uint64(5 + len("404 page not found\n"))}) {
+	if len(st.Collections) != 1 || st.Collections[0] != (ServedCounts{ID: testID, Requests: 5, Bytes: uint64(5 + len("404 page not found\n"))}) {
 		t.Errorf("collections %+v", st.Collections)
 	}
 	if got := text.String(); strings.Count(got, "level=ERROR") != 1 || !strings.Contains(got, "a bug") || strings.Contains(got, "goroutine") {

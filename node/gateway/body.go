@@ -47,9 +47,9 @@ type reader struct {
 	missing []int // those of them that were not here then and are still to come
 	hinting bool  // the source has a hint
 
-	// flush sends what was written, before a wait for bytes from elsewhere: the client sees that it goes on, and keeps it if it does
-	// not. nil at first.
-	flush func() error
+	// to is where the bytes go, so that what was written can be sent before a wait for bytes from elsewhere: the client sees that it
+	// goes on, and keeps it if it does not. nil at first.
+	to http.ResponseWriter
 }
 
 // piece is a chunk that is loaded: in memory or in an open file.
@@ -92,14 +92,17 @@ func (r *reader) load(ctx context.Context, off, end int64, wait time.Duration) e
 	r.piece.close()
 	r.now, r.at = -1, r.layout.place(n)
 	r.ahead(n, end)
-	if r.flush != nil && !r.c.Source.Here(r.at.ref) {
-		if err := r.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
+	if len(r.missing) > 0 && r.missing[0] == n { // it has to come from elsewhere
+		if r.to != nil {
+			if err := http.NewResponseController(r.to).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
+			}
 		}
+		limited, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		ctx = limited
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	p, err := r.fetch(ctx, r.at)
+	p, err := r.fetch(ctx, r.at, wait)
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (r *reader) load(ctx context.Context, off, end int64, wait time.Duration) e
 }
 
 // fetch gets a chunk: a large one as the place in an open file if it can be had, so that slow clients cost no memory.
-func (r *reader) fetch(ctx context.Context, at place) (piece, error) {
+func (r *reader) fetch(ctx context.Context, at place, wait time.Duration) (piece, error) {
 	if at.size <= smallRead {
 		buf := r.g.room.small()
 		data, err := r.chunk(ctx, at, *buf)
@@ -121,7 +124,7 @@ func (r *reader) fetch(ctx context.Context, at place) (piece, error) {
 	if p, ok := r.file(at); ok {
 		return p, nil
 	}
-	buf, err := r.g.room.large(ctx)
+	buf, err := r.g.room.large(ctx, wait)
 	if err != nil {
 		return piece{}, err
 	}

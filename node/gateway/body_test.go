@@ -114,6 +114,9 @@ func (s slowSource) Chunk(ctx context.Context, r *Release, ref content.Ref, buf 
 	}
 }
 
+// Here is false: it is all far away.
+func (s slowSource) Here(content.Ref) bool { return false }
+
 // TestSlowSource: pacman wants the first byte within 10 s, apt gives up 30 s after the last one: 503 or a cut before that, never a hang.
 func TestSlowSource(t *testing.T) {
 	for _, x := range []struct {
@@ -158,6 +161,9 @@ type stuckSource struct {
 	*fakeSource
 	ref content.Ref
 }
+
+// Here is false for that one.
+func (s stuckSource) Here(ref content.Ref) bool { return ref != s.ref }
 
 func (s stuckSource) Chunk(ctx context.Context, r *Release, ref content.Ref, buf []byte) ([]byte, error) {
 	if ref == s.ref {
@@ -425,9 +431,7 @@ func TestRoomIsBounded(t *testing.T) {
 		var refused atomic.Int64
 		for range 3 * largeBuffers {
 			wait.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), firstByte)
-				defer cancel()
-				b, err := m.large(ctx)
+				b, err := m.large(t.Context(), firstByte)
 				if err != nil {
 					refused.Add(1)
 					return

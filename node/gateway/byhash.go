@@ -48,6 +48,9 @@ func (g *Gateway) byHash(ctx context.Context, rel *Release, c *Collection, path 
 
 // splitByHash takes DIR/by-hash/KIND/HASH apart. DIR is "" for the top.
 func splitByHash(path string) (dir, kind, hash string, ok bool) {
+	if !strings.Contains(path, "by-hash/") {
+		return "", "", "", false
+	}
 	parts := strings.Split(path, "/")
 	n := len(parts) - 3
 	if n < 0 || parts[n] != "by-hash" {

@@ -86,6 +86,12 @@ func TestSum(t *testing.T) {
 	if _, body := ask(t, g, "GET", "/"+testID.String()+"/dir/x.deb.sha256"); !strings.HasSuffix(body, "  x.deb\n") {
 		t.Errorf("in a directory, by ID: %q", body)
 	}
+	if _, body := ask(t, g, "GET", "/test/has.iso.sha256"); body != "published\n" {
+		t.Errorf("the tree's own: %q", body)
+	}
+	if _, body := ask(t, g, "GET", "/test/has.iso.sha256?x=1"); body != "published\n" {
+		t.Errorf("the tree's own, with a query: %q", body)
+	}
 	for _, path := range []string{"dir.sha256", "none.sha256", ".sha256", "dir/.torrent", "big.iso.md5", "empty.torrent", "big.iso.sha256.sha256"} {
 		if res, _ := ask(t, g, "GET", "/test/"+path); res.StatusCode != 404 {
 			t.Errorf("%s: %d, want 404", path, res.StatusCode)
@@ -374,7 +380,7 @@ func TestMirrorlist(t *testing.T) {
 	pacman := "Server = https://gw.example/mirror/test/$repo/os/$arch\nServer = http://near.example/test/$repo/os/$arch\nServer = http://far.example:8080/m/test/$repo/os/$arch\n"
 	for _, c := range []struct{ target, accept, want string }{
 		{"/test/?mirrorlist", "", text}, {"/-/test/mirrorlist", "", text}, {"/-/test/mirrorlist", "text/*", text},
-		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/?mirrorlist=pacman", "", pacman},
+		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/repodata/?mirrorlist=plain", "", strings.ReplaceAll(plain, "/test/", "/test/repodata/")}, {"/test/?mirrorlist=pacman", "", pacman},
 	} {
 		res, body := ask(t, g, "GET", c.target, "Accept", c.accept)
 		if diff := cmp.Diff(c.want, body); diff != "" || res.StatusCode != 200 {
@@ -397,12 +403,17 @@ func TestMirrorlist(t *testing.T) {
 			t.Errorf("%s: -want +got:\n%s", c, diff)
 		}
 	}
+	if res, _ := ask(t, g, "GET", "/test/nothing/?mirrorlist"); res.StatusCode != 404 {
+		t.Errorf("of a directory that does not exist: %d", res.StatusCode)
+	}
 	long := strings.Repeat("x", maxGatewayURL-8)
 	f.c.Mirrors = func() []Mirror {
 		return slices.Repeat([]Mirror{{URL: "http://" + long + "/", Release: 7}}, 100_000)
 	}
-	if _, body := ask(t, g, "GET", "/test/?mirrorlist"); len(body) > 1<<20 || strings.Count(body, "\n") != maxMirrors {
-		t.Errorf("a list of %d bytes, %d lines; apt takes 1 MiB", len(body), strings.Count(body, "\n"))
+	for _, form := range []string{"", "=json", "=plain", "=pacman"} {
+		if _, body := ask(t, g, "GET", "/test/?mirrorlist"+form); len(body) > 1<<20 || strings.Count(body, "xxx/test/") < 2000 {
+			t.Errorf("%q: a list of %d bytes, %d mirrors; apt takes 1 MiB", form, len(body), strings.Count(body, "xxx/test/"))
+		}
 	}
 }
 
@@ -496,5 +507,15 @@ func TestOverConnection(t *testing.T) {
 	defer res.Body.Close()
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != server.URL+"/test/\n" {
 		t.Errorf("%q, %v, want the URL of the server, %s", body, err, server.URL)
+	}
+}
+
+// BenchmarkPieces is what a torrent costs beside reading the file.
+func BenchmarkPieces(b *testing.B) {
+	data := make([]byte, content.MaxChunkSize)
+	b.SetBytes(int64(len(data)))
+	p := piecer{length: 4 << 20, hash: sha1.New()}
+	for b.Loop() {
+		p.write(data)
 	}
 }

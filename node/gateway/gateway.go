@@ -54,7 +54,8 @@ type Release struct {
 
 // Source gives the bytes of chunks, from the store, else from peers. All its methods are safe for concurrent use.
 type Source interface {
-	// Chunk gives a chunk whose hash matched, in buf if that is large enough. It is ErrUnavailable when nobody has it now.
+	// Chunk gives a chunk whose hash matched, in buf if that is large enough. It is ErrUnavailable when nobody has it now, at the latest
+	// some seconds after nobody had any of it; a context ends it earlier.
 	Chunk(ctx context.Context, r *Release, ref content.Ref, buf []byte) ([]byte, error)
 	// File gives the open file in which the chunk lies and its offset there, if this process has verified it: the kernel can send it
 	// without a copy. The file is the caller's alone, its position too, until release says that it was sent. ok is false when only
@@ -138,7 +139,7 @@ func New(cfg Config) *Gateway {
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Content-Type-Options"] = noSniff
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
 		fail(w, http.StatusMethodNotAllowed, "This is a mirror: it only answers GET and HEAD.")
@@ -206,7 +207,7 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request, all []*Collec
 		}
 	case rest == "mirrorlist":
 		if c := g.collection(w, all, name); c != nil {
-			g.serveMirrorlist(w, r, c)
+			g.serveMirrorlist(w, r, c, "")
 		}
 	default:
 		fail(w, http.StatusNotFound, "This mirror has no such page. The page / lists its collections.")

@@ -16,10 +16,13 @@ type layout struct {
 	size   int64
 }
 
+// single is how the one chunk of a file lies in it.
+var single = layout{first: []int64{0}, chunk: []int{0, 1}, starts: []uint32{0}}
+
 // layout gives the layout of a file of a release. Files of one chunk need no segment table for it, which most packages are.
 func (g *Gateway) layout(rel *Release, e content.Entry) (*layout, error) {
 	if len(e.Runs) == 1 && e.Runs[0].Count == 1 {
-		return &layout{runs: e.Runs, first: []int64{0}, chunk: []int{0, 1}, starts: []uint32{0}, size: int64(e.Size)}, nil
+		return &layout{runs: e.Runs, first: single.first, chunk: single.chunk, starts: single.starts, size: int64(e.Size)}, nil
 	}
 	key := layoutKey{rel.Manifest.Tree, e.Path}
 	if l, ok := g.layouts.get(key); ok {

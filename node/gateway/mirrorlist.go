@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// maxMirrors bounds a mirror list. apt takes 1 MiB; a line has at most 128 bytes of URL (gossip.Member), 255 of name, 14 more.
-const maxMirrors = 1 << 20 / 512
+const (
+	// maxList bounds a mirror list in bytes: apt takes no more.
+	maxList = 1 << 20
+	// listedRest is what an entry has beside its URL at most, in the longest form, which is JSON.
+	listedRest = 160
+)
 
 // listedMirror is one entry of the JSON form. zypper takes an array of objects and looks at url.
 type listedMirror struct {
@@ -23,8 +27,9 @@ type listedMirror struct {
 // serveMirrorlist answers with the gateways that serve the same release as this one: this one first, then those that it has
 // checked, the nearest first. The form is the value of the parameter mirrorlist: json; pacman, for its mirrorlist file; plain,
 // one URL a line, for dnf; else what apt's method mirror+http reads. Without a value JSON is given to who asks for it by Accept,
-// and to zypper, which refuses a list in apt's form and asks for metalinks.
-func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Collection) {
+// and to zypper, which refuses a list in apt's form and asks for metalinks. dir is the directory that is listed, "" or ending
+// with "/": a repository of dnf or zypper is one below the top.
+func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Collection, dir string) {
 	if c.Served == nil {
 		unavailable(w, retryAfter, c.Name+" is still on its way to this gateway: nothing of it can be served yet. Try again in a minute.")
 		return
@@ -33,10 +38,16 @@ func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Col
 		unavailable(w, retryAfter, "What this gateway knows of "+c.Name+" is out of date and it finds nobody who knows more. Use another mirror, or try again later.")
 		return
 	}
-	sites := g.sites(r, c, c.Served, maxMirrors)
+	sites := g.sites(r, c, c.Served, maxList/listedRest)
 	if len(sites) == 0 {
 		unavailable(w, retryAfter, noAddress)
 		return
+	}
+	for i, size := 0, 0; i < len(sites); i++ {
+		sites[i].url = sites[i].file(dir)
+		if size += len(sites[i].url) + listedRest; size > maxList {
+			sites = sites[:i]
+		}
 	}
 	form := r.URL.Query().Get("mirrorlist")
 	if accept := strings.Join(r.Header.Values("Accept"), ","); form == "" && (strings.Contains(accept, "application/json") || strings.Contains(accept, "metalink")) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/base64"
 	"net/http"
+	"strconv"
 	"time"
 
 	"swarmnode/content"
@@ -13,34 +14,38 @@ import (
 type object struct {
 	path  string        // as it was asked for
 	entry content.Entry // no symlink; its path is where the symlinks led
+	mtime time.Time     // of the entry; zero when it has none
 
-	mtime    time.Time // of the entry; zero when it has none
-	etag     []string
-	modified []string
-	digest   []string
-	repr     []string
-	ctype    []string
-	cache    []string
+	// The values of headers, each a slice of one, as http.Header has them: setting them then allocates nothing.
+	etag, modified, digest, repr, ctype, cache, length []string
 }
 
-// acceptRanges is shared by all answers; nobody writes to it.
-var acceptRanges = []string{"bytes"}
+// Values that all answers share; nobody writes to them.
+var (
+	acceptRanges = []string{"bytes"}
+	noSniff      = []string{"nosniff"}
+)
 
 func newObject(path string, e content.Entry) *object {
 	o := &object{path: path, entry: e}
 	if !e.IsFile() {
 		return o
 	}
-	o.mtime = sinceEpoch(e.Mtime)
-	if !o.mtime.IsZero() {
-		o.modified = []string{o.mtime.Format(http.TimeFormat)}
-	}
 	sum := base64.StdEncoding.EncodeToString(e.SHA256[:])
-	o.etag = []string{`"` + e.SHA256.String() + `"`}
-	o.digest = []string{"SHA-256=" + sum}      // RFC 3230: aria2 verifies it
-	o.repr = []string{"sha-256=:" + sum + ":"} // RFC 9530
-	o.ctype = []string{mediaType(path, e.Path)}
-	o.cache = []string{cacheControl(path)}
+	values := [7]string{
+		`"` + e.SHA256.String() + `"`,
+		"SHA-256=" + sum,        // RFC 3230: aria2 verifies it
+		"sha-256=:" + sum + ":", // RFC 9530
+		mediaType(path, e.Path),
+		cacheControl(path),
+		strconv.FormatUint(e.Size, 10),
+	}
+	o.etag, o.digest, o.repr, o.ctype, o.cache = values[0:1:1], values[1:2:2], values[2:3:3], values[3:4:4], values[4:5:5]
+	o.length = values[5:6:6]
+	if o.mtime = sinceEpoch(e.Mtime); !o.mtime.IsZero() {
+		values[6] = o.mtime.Format(http.TimeFormat)
+		o.modified = values[6:7:7]
+	}
 	return o
 }
 

@@ -24,6 +24,18 @@ func splitTarget(escaped string) (name, rest string, err error) {
 	if !strings.HasPrefix(escaped, "/") {
 		return "", "", errors.New("The address has no path.")
 	}
+	if simple(escaped) {
+		name, _, more := strings.Cut(escaped[1:], "/")
+		if !more {
+			return name, "", nil
+		}
+		return name, escaped[1+len(name):], nil
+	}
+	return splitParts(escaped)
+}
+
+// splitParts is splitTarget part by part.
+func splitParts(escaped string) (name, rest string, err error) {
 	parts := strings.Split(escaped[1:], "/")
 	for i, part := range parts {
 		if parts[i], err = decodePart(part, i == len(parts)-1); err != nil {
@@ -34,6 +46,20 @@ func splitTarget(escaped string) (name, rest string, err error) {
 		return parts[0], "", nil
 	}
 	return parts[0], "/" + strings.Join(parts[1:], "/"), nil
+}
+
+// simple reports whether a path needs no second look: it has no escapes, no empty part, none that begins with a dot, and no byte but
+// the printable ones of ASCII. Nearly all paths of archives are so.
+func simple(escaped string) bool {
+	last := byte(0)
+	for i := range len(escaped) {
+		c := escaped[i]
+		if c <= ' ' || c >= 0x7f || c == '%' || last == '/' && (c == '/' || c == '.') {
+			return false
+		}
+		last = c
+	}
+	return true
 }
 
 // decodePart takes the escapes out of one part of a path. Only the last part may be empty: that is a slash at the end.
@@ -217,9 +243,12 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		redirectToDir(w, r)
 		return
 	}
-	query := r.URL.Query()
+	var query url.Values
+	if r.URL.RawQuery != "" { // most have none, and an empty one would cost
+		query = r.URL.Query()
+	}
 	if path == "/" && query.Has("mirrorlist") {
-		g.serveMirrorlist(w, r, c)
+		g.serveMirrorlist(w, r, c, "")
 		return
 	}
 	if c.Served == nil {
@@ -242,11 +271,13 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		g.failLookup(w, r, c, inTree, err)
 	case f.entry.IsDir() && !asDir:
 		redirectToDir(w, r)
+	case f.entry.IsDir() && query.Has("mirrorlist"):
+		g.serveMirrorlist(w, r, c, inTree+"/")
 	case f.entry.IsDir():
 		g.serveListing(w, r, c, f)
 	case asDir:
 		fail(w, http.StatusNotFound, fmt.Sprintf("%s is a file: take the slash at the end of the address away.", inTree))
-	case r.URL.RawQuery != "" && g.serveDerived(w, r, c, f.rel, inTree):
+	case metalinkKind(query) != "" && g.serveDerived(w, r, c, f.rel, inTree):
 	default:
 		g.serveFile(w, r, c, f)
 	}

@@ -331,13 +331,13 @@ func TestOwnPages(t *testing.T) {
 func TestMutable(t *testing.T) {
 	hash := strings.Repeat("0123456789abcdef", 4)
 	for _, p := range []string{"pool/main/a/a_1.deb", "pool/x/readme", "a/os/x86_64/pkg-1-1-any.pkg.tar.zst", "a/pkg-1-1-any.pkg.tar.zst.sig", "debian-12.iso", "x.iso.torrent",
-		"repodata/" + hash + "-primary.xml.gz", "dists/sid/main/by-hash/SHA256/" + hash, "foo-1.2.tar.gz", "foo-1.2.tar.gz.asc", "f-1.rpm"} {
+		"repodata/" + hash + "-primary.xml.gz", "dists/sid/main/by-hash/SHA256/" + hash, "foo-1.2.tar.gz", "foo-1.2.tar.gz.asc", "f-1.rpm", "pool/x", "x.img.xz", "a.tar"} {
 		if mutable(p) {
 			t.Errorf("%s is taken for something that changes", p)
 		}
 	}
 	for _, p := range []string{"", "pool", "dists/sid/InRelease", "dists/sid/main/Packages.xz", "Contents-amd64.gz", "repodata/repomd.xml", "core/os/x86_64/core.db", "core.db.tar.gz", "core.files",
-		"core.db.sig", "core.db.tar.zst", "SHA256SUMS", "index.html", "ls-lR.gz", "i18n/Translation-en.bz2"} {
+		"core.db.sig", "core.db.tar.zst", "SHA256SUMS", "index.html", "ls-lR.gz", "i18n/Translation-en.bz2", "core.db.tar", "x.files.tar.gz", "pool/core.db", "x.gz", "Release.gpg", "liverpool/x", "by-hash/SHA256/12"} {
 		if !mutable(p) {
 			t.Errorf("%s is taken for something that never changes", p)
 		}
@@ -356,6 +356,9 @@ func FuzzSplitTarget(f *testing.F) {
 		name, rest, err := splitTarget(s)
 		if err != nil {
 			return
+		}
+		if slow, at, err := splitParts(s); err != nil || slow != name || at != rest {
+			t.Fatalf("%q: the quick way gives %q %q, the other %q %q, %v", s, name, rest, slow, at, err)
 		}
 		if strings.Contains(name, "/") || rest != "" && rest[0] != '/' {
 			t.Fatalf("%q: %q %q", s, name, rest)

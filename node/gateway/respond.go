@@ -1,9 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"swarmnode/content"
 )
 
 // ServerStats are the counters of a Server since it began.
@@ -26,7 +28,7 @@ type ServerStats struct {
 
 // ServedCounts are the answers of one collection.
 type ServedCounts struct {
-	ID       string
+	ID       content.ID
 	Requests uint64
 	Bytes    uint64
 }
@@ -37,14 +39,14 @@ type counters struct {
 	answers     [6]atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
-	collections map[string]*collectionCounts
+	collections map[content.ID]*collectionCounts
 }
 
 type collectionCounts struct{ requests, bytes atomic.Uint64 }
 
-func newCounters() *counters { return &counters{collections: map[string]*collectionCounts{}} }
+func newCounters() *counters { return &counters{collections: map[content.ID]*collectionCounts{}} }
 
-func (c *counters) of(id string) *collectionCounts {
+func (c *counters) of(id content.ID) *collectionCounts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	counts := c.collections[id]
@@ -60,17 +62,17 @@ func (c *counters) served() []ServedCounts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []ServedCounts
-	for _, id := range slices.Sorted(maps.Keys(c.collections)) {
-		counts := c.collections[id]
+	for id, counts := range c.collections {
 		list = append(list, ServedCounts{ID: id, Requests: counts.requests.Load(), Bytes: counts.bytes.Load()})
 	}
+	slices.SortFunc(list, func(a, b ServedCounts) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return list
 }
 
 // answeredBy tells the server around the handler, if there is one, which collection a request is for.
 func answeredBy(w http.ResponseWriter, c *Collection) {
 	if out, ok := w.(*response); ok {
-		out.collection = c.ID.String()
+		out.collection = c.ID
 	}
 }
 
@@ -128,7 +130,7 @@ func (s *Server) answered(w *response, r *http.Request, began time.Time) {
 	}
 	s.counts.answers[class].Add(1)
 	s.counts.bytes.Add(uint64(w.bytes))
-	if w.collection != "" {
+	if w.collection != (content.ID{}) {
 		c := s.counts.of(w.collection)
 		c.requests.Add(1)
 		c.bytes.Add(uint64(w.bytes))
@@ -162,7 +164,7 @@ type response struct {
 	head       bool
 	status     int
 	bytes      int64
-	collection string // ID of the collection that answers
+	collection content.ID // of the collection that answers; the zero ID is none
 
 	// Only for streams: a timer that runs while something is written.
 	timer *time.Timer

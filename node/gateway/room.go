@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"sync"
+	"time"
 
 	"swarmnode/content"
 )
@@ -30,8 +31,15 @@ func (m *room) small() *[]byte { return m.tiny.Get().(*[]byte) }
 
 func (m *room) giveSmall(b *[]byte) { m.tiny.Put(b) }
 
-// large waits until there is room for a chunk.
-func (m *room) large(ctx context.Context) (*[]byte, error) {
+// large waits until there is room for a chunk, but not longer than wait.
+func (m *room) large(ctx context.Context, wait time.Duration) (*[]byte, error) {
+	select {
+	case m.slots <- struct{}{}:
+		return m.big.Get().(*[]byte), nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	select {
 	case m.slots <- struct{}{}:
 		return m.big.Get().(*[]byte), nil

@@ -49,7 +49,9 @@ func (g *Gateway) serveFile(w http.ResponseWriter, r *http.Request, c *Collectio
 		a.status, a.length = http.StatusPartialContent, ranges[0].to-ranges[0].from
 		h.Set("Content-Range", ranges[0].contentRange(size))
 	}
-	h.Set("Content-Length", strconv.FormatInt(a.length, 10))
+	if h["Content-Length"] = f.length; !whole {
+		h.Set("Content-Length", strconv.FormatInt(a.length, 10))
+	}
 	if r.Method == http.MethodHead || size == 0 {
 		w.WriteHeader(a.status)
 		return
@@ -91,7 +93,7 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c *Collection, f 
 		return
 	}
 	w.WriteHeader(a.status)
-	from.flush = http.NewResponseController(w).Flush
+	from.to = w
 	for i, b := range a.ranges {
 		if a.parts.heads != nil {
 			_, err = w.Write([]byte(a.parts.heads[i]))
@@ -122,17 +124,27 @@ func precondition(h http.Header, etag string, mtime time.Time) int {
 		if !matches(match, etag, false) {
 			return http.StatusPreconditionFailed
 		}
-	} else if since, err := http.ParseTime(h.Get("If-Unmodified-Since")); err == nil && !mtime.IsZero() && mtime.After(since) {
+	} else if since, ok := date(h, "If-Unmodified-Since"); ok && !mtime.IsZero() && mtime.After(since) {
 		return http.StatusPreconditionFailed
 	}
 	if none := h.Values("If-None-Match"); len(none) > 0 {
 		if matches(none, etag, true) {
 			return http.StatusNotModified
 		}
-	} else if since, err := http.ParseTime(h.Get("If-Modified-Since")); err == nil && !mtime.IsZero() && !mtime.After(since) {
+	} else if since, ok := date(h, "If-Modified-Since"); ok && !mtime.IsZero() && !mtime.After(since) {
 		return http.StatusNotModified
 	}
 	return 0
+}
+
+// date reads a header that is a date; ok is false when there is none or it is malformed.
+func date(h http.Header, name string) (t time.Time, ok bool) {
+	v := h.Get(name)
+	if v == "" {
+		return t, false
+	}
+	t, err := http.ParseTime(v)
+	return t, err == nil
 }
 
 // matches reports whether a list of ETags has this one. Ours hold no comma, so cutting at commas finds it.
@@ -171,7 +183,7 @@ func serveText(w http.ResponseWriter, r *http.Request, ctype string, body []byte
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-cache")
 	}
-	modified, _ := http.ParseTime(h.Get("Last-Modified")) // zero if it has none
+	modified, _ := date(h, "Last-Modified") // zero if it has none
 	if s := precondition(r.Header, etag, modified); s != 0 {
 		w.WriteHeader(s)
 		return

@@ -26,7 +26,8 @@ const (
 	wantPieces         = 1024
 	// maxHashing is how many files may wait for that; more are refused.
 	maxHashing = 16
-	// hashPatience is how long a request waits for the hashes: about 4 GiB from a fast disk. pacman and apt give up after 10 to 30 s.
+	// hashPatience is how long a request waits for the hashes: 2 GB or so, as SHA-1 does 0.9 GB/s and reading costs as much again.
+	// Clients give up after 10 to 30 s.
 	hashPatience = 5 * time.Second
 	// hashIdle is how long a file is hashed after somebody last asked for it. It is longer than every Retry-After.
 	hashIdle = 2 * time.Minute
