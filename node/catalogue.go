@@ -24,40 +24,39 @@ type catalogue struct {
 	log         func(c *collection, manifest content.Digest, err error) // of a kept release that cannot be read
 	now         func() time.Time
 
-	changes atomic.Uint64 // so far
+	changes atomic.Uint64 // counts what has changed
 	picture atomic.Pointer[picture]
 
 	making   sync.Mutex // held while a picture is made; guards what follows
 	releases map[content.Digest]*gateway.Release
 }
 
-// picture is what was open after so many changes.
+// picture is the open collections at one moment.
 type picture struct {
-	changes     uint64
-	collections []*gateway.Collection
+	changes uint64 // that were counted when it was begun
+	list    []*gateway.Collection
 }
 
-// touch says that something has changed. It can be called under any lock.
+// touch says that something has changed: who asks from now on is told of it. It can be called under any lock.
 func (k *catalogue) touch() { k.changes.Add(1) }
 
-// fresh gives the last picture if nothing has changed since it was begun.
-func (k *catalogue) fresh() (list []*gateway.Collection, ok bool) {
-	p := k.picture.Load()
-	if p == nil || p.changes != k.changes.Load() {
-		return nil, false
+// current gives the picture if nothing has changed since it was begun, else nil.
+func (k *catalogue) current() *picture {
+	if p := k.picture.Load(); p != nil && p.changes == k.changes.Load() {
+		return p
 	}
-	return p.collections, true
+	return nil
 }
 
 // Collections implements gateway.Catalogue: the picture as it is after the last change.
 func (k *catalogue) Collections() []*gateway.Collection {
-	if list, ok := k.fresh(); ok {
-		return list
+	if p := k.current(); p != nil {
+		return p.list
 	}
 	k.making.Lock()
 	defer k.making.Unlock()
-	if list, ok := k.fresh(); ok {
-		return list // somebody was faster
+	if p := k.current(); p != nil {
+		return p.list // somebody was faster
 	}
 	changes := k.changes.Load() // before anything is looked at: a change meanwhile makes the next picture
 	list, used := []*gateway.Collection{}, map[content.Digest]*gateway.Release{}
