@@ -147,7 +147,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name, path, err := splitTarget(r.URL.EscapedPath())
 	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error()+" Check the address for doubled slashes, dots and stray percent signs.")
+		fail(w, http.StatusBadRequest, "This mirror cannot take that: "+err.Error()+". Check it for doubled slashes, dots and stray percent signs.")
 		return
 	}
 	all := g.cfg.Catalogue.Collections()
