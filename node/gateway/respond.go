@@ -97,6 +97,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3 { // HTTP/3 does not tell whether there is one
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // nobody reads it
+			// but net/http, which waits for some of it before it closes
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
 		}
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			refuse(out, http.StatusRequestEntityTooLarge, "A download needs no request body and this one came with one; leave it out.")
