@@ -204,6 +204,10 @@ func (w *response) end(broken bool) {
 	if w.timer == nil {
 		return
 	}
+	if !broken && w.bytes > 0 { // the last of it is still buffered, and its server would wait for the client without an end
+		w.timer.Reset(slowWindow)
+		http.NewResponseController(w.ResponseWriter).Flush() // a client that is gone needs no answer
+	}
 	w.timer.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
