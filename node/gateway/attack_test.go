@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
+	"strings"
+	"swarmnode/content"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,4 +89,71 @@ func TestClosedWindow(t *testing.T) {
 		<-done
 		s.http.Close()
 	})
+}
+
+// TestCollectionsDoNotMix: a publisher who says of its own files what another one says of others (their tree, their hashes) cannot change
+// what is answered for the other collection.
+func TestCollectionsDoNotMix(t *testing.T) {
+	const size = 100_000
+	good := someBytes(size)
+	make := func(name string, data string, cut int, claim content.Digest) *Collection {
+		cat, src := newFake(t)
+		c := cat.c
+		c.ID, c.Name = content.NewID([]byte(name)), name
+		store := content.Blocks{}
+		put := func(b []byte) (content.Digest, error) { return store.Put(b), nil }
+		var chunks []content.Chunk
+		for i, part := range []string{data[:cut], data[cut:]} {
+			src.keep(t, content.Ref{Index: uint32(i)}, []byte(part))
+			chunks = append(chunks, content.Chunk{Digest: content.Sum([]byte(part)), Size: uint32(len(part))})
+		}
+		table := content.NewTable(chunks)
+		d, _ := put(table.Encode())
+		infos := []content.SegmentInfo{{Table: d, Size: table.Size(), Chunks: 2}}
+		directory, err := content.BuildDirectory(infos, put)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := content.Entry{Path: "Release", Mode: content.ModeFile | 0o644, Size: size, SHA256: claim, Runs: []content.Run{{Count: 2}}}
+		tree, _, err := content.BuildTree(func(yield func(content.Entry, error) bool) { yield(e, nil) }, put)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Served = &Release{Infos: infos, Blocks: store, Manifest: &content.Manifest{Collection: c.ID, Name: name, Release: 1, Tree: tree, Directory: directory}}
+		return c
+	}
+	sum := content.Sum([]byte(good))
+	honest, evil := make("honest", good, 60_000, sum), make("evil", strings.Repeat("x", size), 40_000, sum)
+	if honest.Served.Manifest.Tree != evil.Served.Manifest.Tree {
+		t.Fatal("the trees differ: nothing is tried")
+	}
+	r := newRig(t)
+	r.g.cfg.Catalogue, r.g.cfg.URL = fixed{evil, honest}, "http://here/"
+	var torrents, pages []string
+	for _, c := range []*Collection{evil, honest} {
+		want := map[*Collection]string{evil: strings.Repeat("x", size), honest: good}[c]
+		for _, span := range [][2]int{{0, 99_999}, {45_000, 55_000}, {50_000, 99_999}} {
+			got := r.get("/"+c.Name+"/Release", fmt.Sprintf("Range: bytes=%d-%d", span[0], span[1]))
+			if got.StatusCode != 206 || got.body != want[span[0]:span[1]+1] {
+				t.Errorf("%s, bytes %v: %d, other bytes than the release has", c.Name, span, got.StatusCode)
+			}
+		}
+		torrents = append(torrents, strings.ReplaceAll(r.get("/"+c.Name+"/Release.torrent").body, c.Name, ""))
+		pages = append(pages, r.get("/"+c.Name+"/?json").body)
+	}
+	if torrents[0][strings.Index(torrents[0], "pieces20:"):][:29] == torrents[1][strings.Index(torrents[1], "pieces20:"):][:29] {
+		t.Error("the torrent of one has the hashes of the other")
+	}
+	if !strings.Contains(pages[1], honest.ID.String()) {
+		t.Errorf("the listing of one is that of the other: %s", pages[1])
+	}
+	for _, c := range []*Collection{evil, honest} {
+		s, err := r.g.suite(t.Context(), c.Served, c, content.Entry{Path: "Release", Size: size, SHA256: sum, Runs: []content.Run{{Count: 2}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := r.g.sums.get(sumsKey{c.ID, sum}); again != s {
+			t.Errorf("%s: the sums were not its own", c.Name)
+		}
+	}
 }

@@ -152,7 +152,7 @@ func TestMetalinkPieces(t *testing.T) {
 	slices.Reverse(e.Runs)
 	pieces := func(e content.Entry) *meta4Pieces {
 		var m meta4
-		if err := xml.Unmarshal(g.metalink4(f.c.Served, e, "big.iso", nil), &m); err != nil {
+		if err := xml.Unmarshal(g.metalink4(f.c, f.c.Served, e, "big.iso", nil), &m); err != nil {
 			t.Fatal(err)
 		}
 		return m.File.Pieces

@@ -20,8 +20,9 @@ import (
 // pageKey names a rendered directory.
 type pageKey struct {
 	objectKey
-	name string
-	json bool
+	id      content.ID
+	release uint64
+	json    bool
 }
 
 // page is a rendered directory, ready to be sent. It is never changed.
@@ -73,7 +74,7 @@ var (
 // serveListing answers a directory: a page that people read and that crawlers walk, or JSON with ?json.
 func (g *Gateway) serveListing(w http.ResponseWriter, r *http.Request, c *Collection, f found) {
 	asJSON := r.URL.Query().Has("json")
-	key := pageKey{objectKey{f.rel.Manifest.Tree, f.path}, fmt.Sprint(c.Name, f.rel.Manifest.Release), asJSON}
+	key := pageKey{objectKey{f.rel.Manifest.Tree, f.path}, c.ID, f.rel.Manifest.Release, asJSON}
 	p, ok := g.pages.get(key)
 	if !ok {
 		body, err := g.renderListing(r.Context(), c, f, asJSON)

@@ -113,6 +113,12 @@ func pieceLength(size uint64) uint64 {
 	return n
 }
 
+// pieceKey names the content of a file. Its hash is what its publisher says, so it means nothing in another collection.
+type pieceKey struct {
+	id  content.ID
+	sum content.Digest
+}
+
 // pieces computes the piece hashes of files and remembers them by the files' content. A file is hashed once, for all who ask,
 // and only as long as somebody does.
 type pieces struct {
@@ -122,10 +128,10 @@ type pieces struct {
 	turn chan struct{} // capacity 1: held while a file is hashed, which keeps a core busy
 	now  func() time.Time
 
-	done *recent[content.Digest, []byte]
+	done *recent[pieceKey, []byte]
 
 	mu    sync.Mutex // guards all below
-	jobs  map[content.Digest]*hashing
+	jobs  map[pieceKey]*hashing
 	ended bool
 }
 
@@ -145,7 +151,7 @@ type hashing struct {
 func newPieces(now func() time.Time) *pieces {
 	ctx, stop := context.WithCancel(context.Background())
 	return &pieces{ctx: ctx, stop: stop, turn: make(chan struct{}, 1), now: now,
-		jobs: map[content.Digest]*hashing{}, done: newRecent[content.Digest, []byte](hashMemory)}
+		jobs: map[pieceKey]*hashing{}, done: newRecent[pieceKey, []byte](hashMemory)}
 }
 
 // close ends all work and waits for its end.
@@ -158,12 +164,14 @@ func (ps *pieces) close() {
 }
 
 // known gives hashes that were computed before.
-func (ps *pieces) known(e content.Entry) ([]byte, bool) { return ps.done.get(e.SHA256) }
+func (ps *pieces) known(c *Collection, e content.Entry) ([]byte, bool) {
+	return ps.done.get(pieceKey{c.ID, e.SHA256})
+}
 
 // get gives the hashes of a file's pieces, one behind the other. If that takes longer than hashPatience it gives the time after
 // which to ask again.
 func (ps *pieces) get(ctx context.Context, c *Collection, rel *Release, e content.Entry) (hashes []byte, again time.Duration, err error) {
-	if h, ok := ps.known(e); ok {
+	if h, ok := ps.known(c, e); ok {
 		return h, 0, nil
 	}
 	job, err := ps.job(c, rel, e)
@@ -186,7 +194,8 @@ func (ps *pieces) get(ctx context.Context, c *Collection, rel *Release, e conten
 func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if job, ok := ps.jobs[e.SHA256]; ok && job.idle.Reset(hashIdle) {
+	key := pieceKey{c.ID, e.SHA256}
+	if job, ok := ps.jobs[key]; ok && job.idle.Reset(hashIdle) {
 		return job, nil
 	} else if ok {
 		return nil, errMany // it is just being given up
@@ -196,7 +205,7 @@ func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, e
 	}
 	ctx, cancel := context.WithCancel(ps.ctx)
 	job := &hashing{done: make(chan struct{}), idle: time.AfterFunc(hashIdle, cancel), size: e.Size}
-	ps.jobs[e.SHA256] = job
+	ps.jobs[key] = job
 	ps.wg.Add(1)
 	go func() {
 		defer ps.wg.Done()
@@ -204,9 +213,9 @@ func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, e
 		defer job.idle.Stop()
 		hashes, err := ps.work(ctx, job, c, rel, e)
 		ps.mu.Lock()
-		delete(ps.jobs, e.SHA256)
+		delete(ps.jobs, key)
 		if job.hashes, job.err = hashes, err; err == nil {
-			ps.done.put(e.SHA256, hashes, len(hashes))
+			ps.done.put(key, hashes, len(hashes))
 		}
 		ps.mu.Unlock()
 		close(job.done)
