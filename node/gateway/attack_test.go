@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"swarmnode/content"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,4 +159,63 @@ func TestCollectionsDoNotMix(t *testing.T) {
 			t.Errorf("%s: the sums were not its own", c.Name)
 		}
 	}
+}
+
+// closedClient takes nothing until it is opened.
+type closedClient struct {
+	http.ResponseWriter
+	head http.Header
+	open chan struct{}
+	got  []byte
+}
+
+func (c *closedClient) Header() http.Header { return c.head }
+func (c *closedClient) WriteHeader(int)     {}
+func (c *closedClient) Write(p []byte) (int, error) {
+	<-c.open
+	c.got = append(c.got, p...)
+	return len(p), nil
+}
+
+// TestStalledClientsLeaveRoom: clients that take nothing at all, as many as there are buffers, keep nobody else waiting, and get the right
+// bytes when they go on.
+func TestStalledClientsLeaveRoom(t *testing.T) {
+	data := []byte(someBytes(300_000))
+	synctest.Test(t, func(t *testing.T) {
+		cat, src := newFake(t)
+		src.keep(t, content.Ref{}, data)
+		src.offsets = nil
+		store := content.Blocks{}
+		e := content.Entry{Path: "f", Mode: content.ModeFile | 0o644, Size: uint64(len(data)), SHA256: content.Sum(data), Runs: []content.Run{{Count: 1}}}
+		tree, _, err := content.BuildTree(func(yield func(content.Entry, error) bool) { yield(e, nil) }, func(b []byte) (content.Digest, error) { return store.Put(b), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cat.c.Served = &Release{Manifest: &content.Manifest{Release: 1, Tree: tree}, Blocks: store}
+		g := New(Config{Catalogue: cat})
+		open := make(chan struct{})
+		get := func(open chan struct{}) {
+			w := &closedClient{head: http.Header{}, open: open}
+			g.ServeHTTP(w, httptest.NewRequest("GET", "/test/f", nil))
+			if string(w.got) != string(data) {
+				t.Errorf("a client got %d bytes, or others than those of the file", len(w.got))
+			}
+		}
+		var wait sync.WaitGroup
+		for range largeBuffers {
+			wait.Go(func() { get(open) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		began, opened := time.Now(), make(chan struct{})
+		close(opened)
+		get(opened)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("somebody waited %v for clients that take nothing", took)
+		}
+		close(open)
+		wait.Wait()
+		if n := len(g.room.slots); n != 0 {
+			t.Errorf("%d buffers are still in use", n)
+		}
+	})
 }
