@@ -24,27 +24,41 @@ type catalogue struct {
 	log         func(c *collection, manifest content.Digest, err error) // of a kept release that cannot be read
 	now         func() time.Time
 
-	stale   atomic.Bool // something has changed since the picture was begun
-	picture atomic.Pointer[[]*gateway.Collection]
+	changes atomic.Uint64 // counts what has changed
+	picture atomic.Pointer[picture]
 
 	making   sync.Mutex // held while a picture is made; guards what follows
 	releases map[content.Digest]*gateway.Release
 }
 
-// touch says that something has changed. It can be called under any lock.
-func (k *catalogue) touch() { k.stale.Store(true) }
+// picture is the open collections at one moment.
+type picture struct {
+	changes uint64 // that were counted when it was begun
+	list    []*gateway.Collection
+}
+
+// touch says that something has changed: who asks from now on is told of it. It can be called under any lock.
+func (k *catalogue) touch() { k.changes.Add(1) }
+
+// current gives the picture if nothing has changed since it was begun, else nil.
+func (k *catalogue) current() *picture {
+	if p := k.picture.Load(); p != nil && p.changes == k.changes.Load() {
+		return p
+	}
+	return nil
+}
 
 // Collections implements gateway.Catalogue: the picture as it is after the last change.
 func (k *catalogue) Collections() []*gateway.Collection {
-	if p := k.picture.Load(); p != nil && !k.stale.Load() {
-		return *p
+	if p := k.current(); p != nil {
+		return p.list
 	}
 	k.making.Lock()
 	defer k.making.Unlock()
-	if p := k.picture.Load(); p != nil && !k.stale.Load() {
-		return *p // somebody was faster
+	if p := k.current(); p != nil {
+		return p.list // somebody was faster
 	}
-	k.stale.Store(false) // before anything is looked at: a change meanwhile makes the next picture
+	changes := k.changes.Load() // before anything is looked at: a change meanwhile makes the next picture
 	list, used := []*gateway.Collection{}, map[content.Digest]*gateway.Release{}
 	for _, c := range k.collections() {
 		list = append(list, k.describe(c, used))
@@ -53,7 +67,7 @@ func (k *catalogue) Collections() []*gateway.Collection {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
 	k.releases = used
-	k.picture.Store(&list)
+	k.picture.Store(&picture{changes, list})
 	return list
 }
 

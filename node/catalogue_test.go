@@ -61,3 +61,32 @@ func TestCatalogue(t *testing.T) {
 	k.touch()
 	look(2, 0)
 }
+
+// TestCatalogueWhileMade: what was before a change is not given any more, also while somebody is making the picture that shows it.
+func TestCatalogueWhileMade(t *testing.T) {
+	k := catalogue{}
+	look := func() {}
+	k.collections = func() []*collection { look(); return nil }
+	k.Collections()
+	if k.current() == nil {
+		t.Fatal("no picture was made")
+	}
+	k.touch()
+	made := false
+	look = func() {
+		made = true
+		if k.current() != nil {
+			t.Error("the picture of before the change is given")
+		}
+		look = k.touch
+	}
+	k.Collections()
+	if !made || k.current() == nil {
+		t.Errorf("after the change: made %v, current %v", made, k.current())
+	}
+	k.touch()
+	k.Collections()
+	if k.current() != nil {
+		t.Error("a change while the picture was made is not seen")
+	}
+}

@@ -197,7 +197,7 @@ func TestGatewaySwitch(t *testing.T) {
 					var release int
 					fmt.Sscanf(string(a.body), "release %d", &release)
 					if a.StatusCode != 200 || a.err != nil || release < last || !bytes.Equal(a.body, of(release)) || a.Header.Get("ETag") != `"`+hex.EncodeToString(sum[:])+`"` {
-						t.Errorf("%s, %d bytes (%v) of release %d after %d, ETag %s", a.Status, len(a.body), a.err, release, last, a.Header.Get("ETag"))
+						t.Errorf("%s: %s, %d bytes (%v) of release %d after %d, ETag %s: %.200q", x.Gateway(), a.Status, len(a.body), a.err, release, last, a.Header.Get("ETag"), a.body)
 						return
 					}
 					last = release

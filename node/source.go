@@ -33,6 +33,11 @@ func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content
 		return nil, passing(err)
 	}
 	data, err = f.fetch.Read(ctx, t, ref, buf)
+	if errors.Is(err, fetch.ErrHere) { // it was read ahead and has come in this moment
+		if data, err = f.disk.Chunk(ref, buf); err == nil {
+			f.took(ref)
+		}
+	}
 	return data, passing(err)
 }
 

@@ -8,7 +8,7 @@ source "$(dirname "$0")/lib.sh"
 story figures-gateway
 
 large=$((1 << 30)) folders=20 each=500 runs=3
-if [[ ${FIGURES_SMALL:-} == 1 ]]; then large=$((256 << 20)); fi
+if [[ ${FIGURES_SMALL:-} == 1 ]]; then large=$((256 << 20)) runs=2; fi
 # Whoever began the lab ends it; the name is this run's own.
 export LAB=gw$$
 lab=$root/.ci/lab/lab
@@ -18,10 +18,34 @@ rows=()
 row() { rows+=("$(printf '%-42s %-24s %-24s %-8s %s' "$@")"); }
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
+noise() { openssl enc -aes-128-ctr -nosalt -K 000102030405060708090a0b0c0d0e0f -iv "$1" </dev/zero 2>/dev/null | head -c "$2" || true; }
+
+# --- the first byte of what a peer has: 40 ms there and back
+printf '%s\n' "holder - - 10 0" "near - - 10 0" >"$work/topology"
+far=$work/far
+mkdir -p "$far"
+noise 77 $((40 * 65536)) | (cd "$far" && split -a 3 -d -b 65536 - f)
+"$lab" up "$work/topology" --owner $$ || die "the lab could not be made"
+quiet=(--no-mdns --no-port-mapping)
+start holder "$lab" exec holder "$SWARMNODE" publish "$far" --name far --home "$work/holder" --listen "/ip4/$("$lab" addr holder)/tcp/4101" --json --gateway none "${quiet[@]}"
+wait_published holder 60
+start near "$lab" exec near "$SWARMNODE" join --cache-only --bootstrap "$address" --home "$work/near" --listen "/ip4/$("$lab" addr near)/tcp/4101" \
+  --gateway 127.0.0.1:8080 "${quiet[@]}"
+first() { "$lab" exec near curl -sf -o /dev/null -w '%{time_starttransfer}\n' "http://127.0.0.1:8080/far/$1"; }
+until_true 60 "the first file through the cache" first f000
+: >"$work/first"
+for i in {001..030}; do first "f$i" >>"$work/first" || die "no file f$i through the cache"; done
+far_right() { [[ $("$lab" exec near curl -sf http://127.0.0.1:8080/far/f035 | sha256sum) == "$(sha256sum <"$far/f035")"* ]]; }
+check "a file through the cache is right" far_right
+row "first byte, 64 KiB at a peer 40 ms away" "$(awk '{ print $1 * 1000 }' "$work/first" | median) ms" "-" "-" "at most 100 ms"
+stop TERM near
+stop TERM holder
+"$lab" down
+
+# --- beside nginx
 step "one file of $(mib $large) and $((folders * each)) of 4 KiB"
 tree=$work/tree
 mkdir -p "$tree/large"
-noise() { openssl enc -aes-128-ctr -nosalt -K 000102030405060708090a0b0c0d0e0f -iv "$1" </dev/zero 2>/dev/null | head -c "$2" || true; }
 noise 01 "$large" >"$tree/large/image.bin"
 for ((i = 0; i < folders; i++)); do
   mkdir -p "$tree/pool/$i"
@@ -114,7 +138,7 @@ LUA
 load() { # load NAME HOST BASE KIND CLIENTS: adds a line "requests/s CPU-us/request" to $work/NAME.load
   local before
   before=$(ticks "$1")
-  BASE=$3 KIND=$4 LARGE=$large wrk -t 1 -c "$5" -d 4s -s "$work/requests.lua" "$2" >"$work/logs/wrk.out" 2>&1 || die "wrk did not work"
+  BASE=$3 KIND=$4 LARGE=$large wrk -t 1 -c "$5" -d 3s -s "$work/requests.lua" "$2" >"$work/logs/wrk.out" 2>&1 || die "wrk did not work"
   ! grep -q 'Non-2xx\|Socket errors' "$work/logs/wrk.out" || wrong+="$1 $4 $5: $(grep 'Non-2xx\|Socket errors' "$work/logs/wrk.out"); "
   awk -v t="$(($(ticks "$1") - before))" -v hz="$hz" '/requests in/ { n = $1 } /Requests.sec/ { print $2, t / hz / n * 1e6 }' "$work/logs/wrk.out" >>"$work/$1.load"
 }
@@ -138,28 +162,6 @@ requests "ranges of 1 MiB, 200 clients" 1048576 200 "-"
 check "all answers were right" test -z "$wrong"
 stop TERM nginx
 stop TERM mirror
-
-# --- the first byte of what a peer has: 40 ms there and back
-printf '%s\n' "holder - - 10 0" "near - - 10 0" >"$work/topology"
-far=$work/far
-mkdir -p "$far"
-noise 77 $((40 * 65536)) | (cd "$far" && split -a 3 -d -b 65536 - f)
-"$lab" up "$work/topology" --owner $$ || die "the lab could not be made"
-quiet=(--no-mdns --no-port-mapping)
-start holder "$lab" exec holder "$SWARMNODE" publish "$far" --name far --home "$work/holder" --listen "/ip4/$("$lab" addr holder)/tcp/4101" --json --gateway none "${quiet[@]}"
-wait_published holder 60
-start near "$lab" exec near "$SWARMNODE" join --cache-only --bootstrap "$address" --home "$work/near" --listen "/ip4/$("$lab" addr near)/tcp/4101" \
-  --gateway 127.0.0.1:8080 "${quiet[@]}"
-first() { "$lab" exec near curl -sf -o /dev/null -w '%{time_starttransfer}\n' "http://127.0.0.1:8080/far/$1"; }
-until_true 60 "the first file through the cache" first f000
-: >"$work/first"
-for i in {001..030}; do first "f$i" >>"$work/first" || die "no file f$i through the cache"; done
-far_right() { [[ $("$lab" exec near curl -sf http://127.0.0.1:8080/far/f035 | sha256sum) == "$(sha256sum <"$far/f035")"* ]]; }
-check "a file through the cache is right" far_right
-row "first byte, 64 KiB at a peer 40 ms away" "$(awk '{ print $1 * 1000 }' "$work/first" | median) ms" "-" "-" "at most 100 ms"
-stop TERM near
-stop TERM holder
-"$lab" down
 
 printf '\n%-42s %-24s %-24s %-8s %s\n' "figure (medians)" "gateway" "nginx" "ratio" "to reach"
 printf '%s\n' "${rows[@]}"

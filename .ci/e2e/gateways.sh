@@ -6,7 +6,8 @@ declare -A gateway # node -> URL of the collection at its gateway, ends with "/"
 declare -A command # node -> what starts it, one word per line
 
 # serve_tree DIR NODE...: publishes it as "archive"; each node mirrors it and serves it at a loopback address of its own, for clients
-# count connections by address. A node named tls has the certificate. Then the master ends. Sets id.
+# count connections by address. A node named tls has the certificate, one named cold keeps only what is asked for and is named to
+# nobody. Then the master ends.
 serve_tree() {
   local tree=$1 n host=0 root_url flags master=$work/publisher at
   shift
@@ -18,13 +19,20 @@ serve_tree() {
     [[ $n != tls ]] || { flags=(--tls-cert "$work/cert.pem" --tls-key "$work/key.pem") root_url=https://127.0.0.$host; }
     free_port
     at=127.0.0.$host:$port root_url+=:$port/
+    if [[ $n == cold ]]; then flags=(--cache-only); else flags+=(--gateway-url "$root_url"); fi
     free_port
     command[$n]=$(printf '%s\n' "$SWARMNODE" join --bootstrap "$address" --home "$work/$n" --listen "/ip4/127.0.0.1/tcp/$port" \
-      --gateway "$at" --gateway-url "$root_url" --allow-private "${flags[@]}")
+      --gateway "$at" --allow-private "${flags[@]}")
     gateway[$n]=${root_url}archive/
     again "$n"
   done
-  for n; do until_true 120 "$n complete" complete "$work/$n" "$id" "$release"; done
+  for n; do
+    if [[ $n == cold ]]; then
+      until_true 120 "$n serves the collection" curl -sSfo "$work/logs/$n.answer" "${gateway[$n]}"
+    else
+      until_true 120 "$n complete" complete "$work/$n" "$id" "$release"
+    fi
+  done
   stop TERM publisher
 }
 

@@ -42,7 +42,7 @@ apt_in() {
 }
 
 # names_of TREE COUNT: about that many names of packages, evenly spread.
-names_of() { awk -F': ' '/^Package: / { print $2 }' "$1/dists/bare/main/binary-amd64/Packages" | LC_ALL=C sort -u | awk -v n="$2" 'NR % int(300 / n) == 1'; }
+names_of() { awk -F': ' '/^Package: / { print $2 }' "$1/dists/bare/main/binary-amd64/Packages" | LC_ALL=C sort -u | awk -v n="$2" '(NR - 1) % int(300 / n) == 0'; }
 
 # pool_equal DIR: every package that apt left there is, byte for byte, in the pool; at least COUNT of them.
 pool_equal() {

@@ -33,7 +33,7 @@ dnf_story() {
     check "dnf install from a metalink" dnf_in link "metalink=$base/repodata/repomd.xml.metalink" install story big
     check "rpm finds that right" installed "$work/dnf-link" big 1
     check "it asked for the metalink" asked 'repomd.xml.metalink' '" 200 '
-    check "dnf install from a mirror list" dnf_in list "mirrorlist=$base/?mirrorlist=plain" install story
+    check "dnf install from a mirror list" dnf_in list "mirrorlist=$base/?mirrorlist" install story
     check "rpm finds that right, too" installed "$work/dnf-list" story 1
   fi
 }
@@ -94,7 +94,7 @@ zypper_story() {
   check "the package that zypper got is the tree's" cached_right "$work/zypper" big "$work/tree"
   check "zypper's requests were answered" no_errors
   gateway_only || return 0
-  printf '[listed]\nname=listed\nenabled=1\nautorefresh=1\ntype=rpm-md\nmirrorlist=%s/?mirrorlist=plain\n' "$base" >"$work/zypper/etc/zypp/repos.d/listed.repo"
+  printf '[listed]\nname=listed\nenabled=1\nautorefresh=1\ntype=rpm-md\nmirrorlist=%s/?mirrorlist\n' "$base" >"$work/zypper/etc/zypp/repos.d/listed.repo"
   check "zypper refresh with a mirror list" zypp refresh listed
   check "zypper takes a package from it" zypp install --from listed --force story
   rm -f "$work/zypper/etc/zypp/repos.d/listed.repo"

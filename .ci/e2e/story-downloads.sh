@@ -12,7 +12,7 @@ client_tree "$tree"
 mkdir "$out"
 cd "$out"
 certificate
-serve_tree "$tree" g1 g2 g3 tls
+serve_tree "$tree" g1 g2 g3 tls cold
 g1=${gateway[g1]}
 iso=$(cd "$tree" && find images -name '*.iso')
 size=$(stat -c %s "$tree/$iso")
@@ -199,7 +199,7 @@ until_true 60 "transmission has all" test -e transmission/done
 stop TERM transmission
 check "transmission: the file is right" same "$iso" "transmission/${iso##*/}"
 
-# --- several gateways at once, one killed half-way
+# --- several gateways at once
 
 # asked LOG NAME: aria2 sent this gateway a request.
 asked() { grep -F "Host: $(host_of "$2")" "$work/logs/$1.aria2"; }
@@ -208,6 +208,28 @@ meta4() { curl -sSf -o "$2" "$1" && for g in g1 g2 g3; do grep -F "${gateway[$g]
 check "aria2 follows the Link headers" aria2 links -x 1 -s 4 -k 1M --max-overall-download-limit=16M -o links.iso "$g1$iso"
 check "aria2, Link: the file is right" same "$iso" links.iso
 check "aria2, Link: another gateway was asked too" another_asked
+
+# --- a gateway that has nothing of the file, one of those that it fetches from killed half-way
+
+cold=${gateway[cold]}
+check "HEAD is answered without the file" code_is 200 -I "$cold$iso"
+check "of the image nothing is here yet" at_most "$(of "$work/cold" "$id" bytes_here)" $((size / 10))
+start wget-cold wget -q --limit-rate=12m --tries=1 -O cold.iso "$cold$iso"
+until_true 60 "wget has a third" bytes_in cold.iso $((size / 3))
+stop KILL g3
+check "wget was half-way" not bytes_in cold.iso "$size"
+while running wget-cold; do sleep 0.1; done
+reap wget-cold
+check "wget in one go does not notice" test "$status" = 0
+check "from the cold gateway: the file is right" same "$iso" cold.iso
+check "aria2 in four parts, of what is there by now" aria2 cold -x 4 -s 4 -k 1M -o cold2.iso "$cold$iso"
+check "aria2: the file is right" same "$iso" cold2.iso
+check "lftp mirror of the packages" lftp_do "open '${cold}pool/'; mirror --parallel=8 . cold-pool"
+check "lftp mirror: right" diff -r "$tree/pool" cold-pool
+again g3
+
+# --- the Metalink, one of its gateways killed half-way
+
 check ".meta4 names the three" meta4 "$g1$iso.meta4" iso.meta4
 check "?meta4 is the same" code_is 200 "$g1$iso?meta4"
 check "the same" cmp iso.meta4 "$work/curl.body"

@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 story story-packages
 server=${PACKAGES_SERVER:-gateway}
 unset http_proxy https_proxy ftp_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY no_proxy
-for part in packages-tree packages-apt packages-rpm packages-arch; do
+for part in packages-tree packages-apt packages-rpm packages-arch packages-cold; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$here/$part.sh"
 done
@@ -115,6 +115,7 @@ dnf_story
 zypper_story
 pacman_story
 zsync_story
+if gateway_only; then cold_story; fi
 
 # --- the release changes
 if gateway_only; then start_master; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A stock TUF client, which has never heard of swarmnode, verifies a collection through a mirror's gateway while the master is off:
-# the checksums of the tree and a heavy file. Then somebody in the middle lies to it in six ways; each must be refused.
+# the checksums of the tree and a heavy file. Then somebody in the middle lies to it in eight ways; each must be refused.
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-tuf
@@ -92,6 +92,10 @@ refused "$work/first" 'older|less than|version' "an older timestamp"
 fresh
 jq -c '.signatures[0].sig |= ((if startswith("0") then "1" else "0" end) + .[1:])' "$work/release2/-/cdimage/metadata/timestamp.json" >"$m/timestamp.json"
 refused "$work/late" 'signed by|threshold|signature' "a wrong signature"
+
+fresh
+jq -c '.signed.version = 2' "$work/first/root.json" >"$m/2.root.json"
+refused "$work/late" 'signed by|threshold|signature' "a next root that nobody signed"
 
 fresh
 old=("$work"/release1/-/cdimage/metadata/*.snapshot.json) new=("$work"/release2/-/cdimage/metadata/*.snapshot.json)

@@ -18,6 +18,9 @@ const readPatience = 8 * time.Second
 // ErrNobody says that a chunk that somebody reads did not come: no connected peer has it, or none of them answers.
 var ErrNobody = errors.New("no connected peer brings this chunk now")
 
+// ErrHere says that a chunk needs not be fetched: it has come since the caller looked for it.
+var ErrHere = errors.New("the chunk is here by now")
+
 // reading is what is being read: it is asked for before everything else.
 type reading struct {
 	chunks  map[content.Ref]*pending
@@ -47,12 +50,16 @@ func Urgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
 // Read fetches a chunk that somebody waits for: before all else that is wanted, from the peer that is expected to bring it soonest, and
 // from another one when that is late or fails. Several readers of a chunk share one fetch, and when the last has gone it ends. The
 // chunk goes to the sink like any other; one that the sink cannot take now is given to its readers all the same. It comes in
-// buf if that is large enough. The error is [ErrNobody] when no byte of it came for readPatience, or that of ctx.
+// buf if that is large enough. The error is [ErrNobody] when no byte of it came for readPatience, [ErrHere] when the sink has it, or
+// that of ctx.
 func (f *Fetcher) Read(ctx context.Context, t *content.Table, ref content.Ref, buf []byte) ([]byte, error) {
 	if ref.Index >= t.Len() {
 		return nil, fmt.Errorf("read chunk %d of segment %d: it has %d", ref.Index, ref.Segment, t.Len())
 	}
 	p, stopped := f.await(t, ref)
+	if p == nil {
+		return nil, fmt.Errorf("read chunk %d of segment %d: %w", ref.Index, ref.Segment, ErrHere)
+	}
 	defer f.leave(ref, p)
 	timer := time.NewTimer(readPatience)
 	defer timer.Stop()
@@ -77,12 +84,15 @@ func (f *Fetcher) Read(ctx context.Context, t *content.Table, ref content.Ref, b
 	}
 }
 
-// await counts a reader in. The channel is closed when Run ends.
+// await counts a reader in, unless the sink has the chunk: then it gives nil. The channel is closed when Run ends.
 func (f *Fetcher) await(t *content.Table, ref content.Ref) (p *pending, stopped <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.running != nil {
 		stopped = f.running.Done()
+	}
+	if f.chunks[ref] == nil && f.cfg.Here(ref) {
+		return nil, nil
 	}
 	p = f.pending(t, ref)
 	if p.waiters++; p.waiters == 1 && p.data == nil { // else it was read ahead and the sink could not take it

@@ -82,6 +82,10 @@ func TestReadersOfOneChunkShareOneFetch(t *testing.T) {
 		if !r.sink.has[content.Ref{Index: 3}] {
 			t.Error("the chunk is not in the sink")
 		}
+		r.Fetcher.cfg.Here = func(content.Ref) bool { return true }
+		if _, err := r.Read(t.Context(), r.sink.tables[0], content.Ref{Index: 3}, nil); !errors.Is(err, ErrHere) || p.asked != 1 {
+			t.Errorf("%d requests, error %v; want ErrHere for what is in the sink", p.asked, err)
+		}
 		r.wantNothing()
 	})
 }

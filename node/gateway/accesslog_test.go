@@ -80,7 +80,13 @@ func TestAccessLogReopens(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetch(t, http.DefaultTransport, get(t, s.URL()+"second"))
-	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range 3000 { // until the file is there again; a hang of half a minute fails
 		if _, err := os.Stat(name); err == nil {
 			break

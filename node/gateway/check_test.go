@@ -69,9 +69,9 @@ func urls(list []Mirror) (out []string) {
 	return out
 }
 
-// settled is after what a change leads to: it is noticed within checkLook, due within checkSpread, begun within checkLook, and
-// takes a second.
-const settled = checkSpread + 2*checkLook + 2*time.Second
+// settled is after what a change leads to with few gateways: it is noticed within checkLook, due within leastSpread, begun within
+// checkLook, and takes a second.
+const settled = leastSpread + 2*checkLook + 2*time.Second
 
 // check runs a checker in a bubble until fn returns.
 func check(t *testing.T, fn func(t *testing.T, k *Checker, g *gateways, f *fakeCatalogue, src *fakeSource)) {
@@ -157,7 +157,7 @@ func TestCheckerBounds(t *testing.T) {
 		}
 		g.mu.Unlock()
 		time.Sleep(10 * time.Minute)
-		if n := len(k.Mirrors()); n != maxChecked || len(g.times("http://g256/")) > 0 {
+		if n := len(k.Mirrors()); n != maxChecked || len(g.times(fmt.Sprintf("http://g%d/", maxChecked))) > 0 {
 			t.Errorf("%d gateways are known, wanted the first %d", n, maxChecked)
 		}
 		g.mu.Lock()

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -104,6 +106,71 @@ func TestAria2(t *testing.T) {
 			if host := strings.Trim(strings.TrimPrefix(u, "http://"), "/"); !strings.Contains(string(log), fmt.Sprintf("Host: %s", host)) {
 				t.Errorf("%s: %s was not asked", target, u)
 			}
+		}
+	}
+}
+
+// TestMirrorlistClients: zypper and dnf take a repository from the list of mirrors, each asking in its own way, and dnf from a metalink.
+func TestMirrorlistClients(t *testing.T) {
+	if os.Getenv("SWARMNODE_E2E") != "1" {
+		t.Skip("needs zypper, dnf and createrepo-c, and SWARMNODE_E2E=1")
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "repo"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	client(t, "createrepo_c", "-q", filepath.Join(dir, "repo"))
+	f, src := newFake(t)
+	files := []file{{Path: "repo/"}, {Path: "repo/repodata/"}}
+	names, err := filepath.Glob(filepath.Join(dir, "repo/repodata/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file{Path: "repo/repodata/" + filepath.Base(name), Data: string(data)})
+	}
+	f.publish(t, src, 1, files...)
+	g := New(Config{Catalogue: f})
+	defer g.Close()
+	var mu sync.Mutex // guards asked
+	var asked strings.Builder
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		fmt.Fprintf(&asked, "%s %s\n", r.Method, r.URL)
+		mu.Unlock()
+		g.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	repos := filepath.Join(dir, "root/etc/zypp/repos.d")
+	if err := os.MkdirAll(repos, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ program, source string }{
+		{"zypper", "mirrorlist=" + server.URL + "/-/test/mirrorlist/repo"},
+		{"dnf", "mirrorlist=" + server.URL + "/test/repo/?mirrorlist"},
+		{"dnf", "metalink=" + server.URL + "/test/repo/repodata/repomd.xml?metalink"},
+	} {
+		mu.Lock()
+		asked.Reset()
+		mu.Unlock()
+		conf := "[t]\nname=t\nenabled=1\ngpgcheck=0\n" + c.source + "\n"
+		if err := os.WriteFile(filepath.Join(repos, "t.repo"), []byte(conf), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"--non-interactive", "--root", filepath.Join(dir, "root"), "refresh", "--force"}
+		if c.program == "dnf" {
+			args = []string{"--setopt=reposdir=" + repos, "--setopt=cachedir=" + t.TempDir(), "--installroot", filepath.Join(dir, "root"), "--releasever=1", "makecache"}
+		}
+		out := client(t, c.program, args...)
+		mu.Lock()
+		got := asked.String()
+		mu.Unlock()
+		if !strings.Contains(got, "GET /test/repo/repodata/repomd.xml\n") || !strings.Contains(got, "-primary.xml") {
+			t.Errorf("%s, %s: it asked\n%sand said\n%s", c.program, c.source, got, out)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (g *Gateway) serveDerived(w http.ResponseWriter, r *http.Request, c *Collec
 		w.Header().Set("Cache-Control", cacheControl(base))
 		serveText(w, r, "text/plain; charset=utf-8", sum(f.entry, base))
 	case ".torrent":
-		g.serveTorrent(w, r, c, f.rel, f.entry, base)
+		g.serveTorrent(w, r, c, f, base)
 	default:
 		g.serveMetalink(w, r, c, f.rel, f.entry, base, ext[1:])
 	}

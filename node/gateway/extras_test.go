@@ -217,7 +217,14 @@ func TestTorrent(t *testing.T) {
 	g, f, src := extras(t)
 	data := strings.Repeat("0123456789abcdef", 40000) // 640,000 bytes: three pieces
 	f.publish(t, src, 7, file{Path: "a b.iso", Data: data})
+	head, none := ask(t, g, "HEAD", "/test/a%20b.iso.torrent")
+	if reads(src) != 0 || head.StatusCode != 200 || none != "" {
+		t.Errorf("HEAD: %d, %d chunks were read", head.StatusCode, reads(src))
+	}
 	res, body := ask(t, g, "GET", "/test/a%20b.iso.torrent")
+	if got := head.Header.Get("Content-Length"); got != fmt.Sprint(len(body)) {
+		t.Errorf("HEAD says %s bytes, there are %d", got, len(body))
+	}
 	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/x-bittorrent" {
 		t.Fatalf("%d %v %q", res.StatusCode, res.Header, body)
 	}
@@ -377,10 +384,12 @@ func TestMirrorlist(t *testing.T) {
 	g, f, _ := extras(t)
 	text := "https://gw.example/mirror/test/\tpriority:1\nhttp://near.example/test/\tpriority:2\nhttp://far.example:8080/m/test/\tpriority:3\n"
 	plain := "https://gw.example/mirror/test/\nhttp://near.example/test/\nhttp://far.example:8080/m/test/\n"
+	below := strings.ReplaceAll(plain, "/test/", "/test/repodata/")
 	pacman := "Server = https://gw.example/mirror/test/$repo/os/$arch\nServer = http://near.example/test/$repo/os/$arch\nServer = http://far.example:8080/m/test/$repo/os/$arch\n"
 	for _, c := range []struct{ target, accept, want string }{
 		{"/test/?mirrorlist", "", text}, {"/-/test/mirrorlist", "", text}, {"/-/test/mirrorlist", "text/*", text},
-		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/repodata/?mirrorlist=plain", "", strings.ReplaceAll(plain, "/test/", "/test/repodata/")}, {"/test/?mirrorlist=pacman", "", pacman},
+		{"/test/?mirrorlist=plain", "application/json", plain}, {"/test/repodata/?mirrorlist=plain", "", below}, {"/-/test/mirrorlist/repodata?mirrorlist=plain", "", below},
+		{"/-/test/mirrorlist/repodata/?mirrorlist=plain", "", below}, {"/test/?mirrorlist=pacman", "", pacman},
 	} {
 		res, body := ask(t, g, "GET", c.target, "Accept", c.accept)
 		if diff := cmp.Diff(c.want, body); diff != "" || res.StatusCode != 200 {
@@ -392,19 +401,29 @@ func TestMirrorlist(t *testing.T) {
 		{URL: "http://near.example/test/", Priority: 2, Release: 7, RTTms: 4.2, Checked: "2023-11-14T22:13:20Z"},
 		{URL: "http://far.example:8080/m/test/", Priority: 3, Release: 7, RTTms: 90, Checked: "2023-11-14T22:13:20Z"},
 	}
-	for _, c := range [][2]string{{"/test/?mirrorlist=json", ""}, {"/test/?mirrorlist", "application/json"},
-		{"/-/test/mirrorlist", "*/*, application/x-zsync, application/metalink+xml, application/metalink4+xml"}} {
+	for _, c := range [][2]string{{"/test/?mirrorlist=json", ""}, {"/test/?mirrorlist", "application/json"}, {"/-/test/mirrorlist", "application/json, */*"}} {
 		var got []listedMirror
 		_, body := ask(t, g, "GET", c[0], "Accept", c[1])
-		if err := json.Unmarshal([]byte(body), &got); err != nil || body[0] != '[' { // zypper knows JSON by its first character
+		if err := json.Unmarshal([]byte(body), &got); err != nil || body[0] != '[' { // newer zyppers know JSON by its first character
 			t.Fatalf("%s: %v %q", c, err, body)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", c, diff)
 		}
 	}
-	if res, _ := ask(t, g, "GET", "/test/nothing/?mirrorlist"); res.StatusCode != 404 {
-		t.Errorf("of a directory that does not exist: %d", res.StatusCode)
+	for _, target := range []string{"/test/nothing/?mirrorlist", "/-/test/mirrorlist/nothing", "/-/test/mirrorlist/big.iso", "/-/none/mirrorlist"} {
+		if res, _ := ask(t, g, "GET", target); res.StatusCode != 404 {
+			t.Errorf("%s: %d", target, res.StatusCode)
+		}
+	}
+	for _, agent := range []string{"ZYpp 17.25.7 (curl 7.88.1) ", "libdnf (Debian GNU/Linux 12; generic; Linux.x86_64)", "Debian APT-HTTP/1.3 (2.6.1)", ""} {
+		want := plain
+		if agent == "" || strings.Contains(agent, "APT") {
+			want = text
+		}
+		if res, body := ask(t, g, "GET", "/-/test/mirrorlist", "User-Agent", agent, "Accept", "*/*"); body != want || !strings.Contains(res.Header.Get("Vary"), "User-Agent") {
+			t.Errorf("%q gets %q, want %q; %v", agent, body, want, res.Header)
+		}
 	}
 	long := strings.Repeat("x", maxGatewayURL-8)
 	f.c.Mirrors = func() []Mirror {

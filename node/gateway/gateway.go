@@ -147,7 +147,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name, path, err := splitTarget(r.URL.EscapedPath())
 	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error()+" Check the address for doubled slashes, dots and stray percent signs.")
+		fail(w, http.StatusBadRequest, "This mirror cannot take that: "+err.Error()+". Check it for doubled slashes, dots and stray percent signs.")
 		return
 	}
 	all := g.cfg.Catalogue.Collections()
@@ -205,9 +205,9 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request, all []*Collec
 		if c := g.collection(w, all, name); c != nil {
 			g.serveMetadata(w, r, c, rest)
 		}
-	case rest == "mirrorlist":
+	case kind == "mirrorlist":
 		if c := g.collection(w, all, name); c != nil {
-			g.serveMirrorlist(w, r, c, "")
+			g.serveMirrorlist(w, r, c, below)
 		}
 	default:
 		fail(w, http.StatusNotFound, "This mirror has no such page. The page / lists its collections.")

@@ -147,14 +147,14 @@ type meta3URL struct {
 	URL        string `xml:",chardata"`
 }
 
-// metalink3 describes a file of the served release. The versions of it in kept releases are named as well: librepo tries
+// metalink3 describes a file. Its versions in the other releases that are served or kept are named as well: librepo tries
 // all mirrors and fails when a hash is not among those named, which would be so for a client that asks in the moment of a switch.
 func (g *Gateway) metalink3(c *Collection, rel *Release, e content.Entry, p string, sites []site) []byte {
 	m := meta3{Version: "3.0", Namespace: "http://www.metalinker.org/", MM0: "http://fedorahosted.org/mirrormanager", Type: "dynamic",
 		Published: time.Unix(rel.Manifest.Created, 0).UTC().Format(http.TimeFormat), Generator: "swarmnode"}
 	m.File = meta3File{Name: path.Base(p), meta3Version: version3(e)}
 	seen := map[content.Digest]bool{e.SHA256: true}
-	for _, k := range c.Kept {
+	for _, k := range append([]*Release{c.Served}, c.Kept...) {
 		o, err := g.find(k, p)
 		if err != nil || !o.entry.IsFile() || seen[o.entry.SHA256] {
 			continue

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"swarmnode/content"
 )
 
 const (
@@ -25,10 +27,8 @@ type listedMirror struct {
 }
 
 // serveMirrorlist answers with the gateways that serve the same release as this one: this one first, then those that it has
-// checked, the nearest first. The form is the value of the parameter mirrorlist: json; pacman, for its mirrorlist file; plain,
-// one URL a line, for dnf; else what apt's method mirror+http reads. Without a value JSON is given to who asks for it by Accept,
-// and to zypper, which refuses a list in apt's form and asks for metalinks. dir is the directory that is listed, "" or ending
-// with "/": a repository of dnf or zypper is one below the top.
+// checked, the nearest first. dir is the directory that is listed: a repository of dnf or zypper is one below the top. It is
+// asked for as /-/NAME/mirrorlist/DIR or /NAME/DIR/?mirrorlist; zypper leaves queries out.
 func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Collection, dir string) {
 	if c.Served == nil {
 		unavailable(w, retryAfter, c.Name+" is still on its way to this gateway: nothing of it can be served yet. Try again in a minute.")
@@ -37,6 +37,17 @@ func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Col
 	if !g.cfg.Now().Before(c.Expires) {
 		unavailable(w, retryAfter, "What this gateway knows of "+c.Name+" is out of date and it finds nobody who knows more. Use another mirror, or try again later.")
 		return
+	}
+	if dir = content.CleanDir(dir); dir != "" {
+		f, err := g.locate(r.Context(), c.Served, c, dir)
+		if err == nil && !f.entry.IsDir() {
+			err = &notFound{"it is a file, and mirror lists are of directories"}
+		}
+		if err != nil {
+			g.failLookup(w, r, c, dir, err)
+			return
+		}
+		dir += "/"
 	}
 	sites := g.sites(r, c, c.Served, maxList/listedRest)
 	if len(sites) == 0 {
@@ -49,12 +60,10 @@ func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Col
 			sites = sites[:i]
 		}
 	}
-	form := r.URL.Query().Get("mirrorlist")
-	if accept := strings.Join(r.Header.Values("Accept"), ","); form == "" && (strings.Contains(accept, "application/json") || strings.Contains(accept, "metalink")) {
-		form = "json"
-	}
-	w.Header().Set("Vary", "Accept")
-	w.Header().Set("Cache-Control", documentCache)
+	h := w.Header()
+	h.Set("Vary", "Accept, User-Agent")
+	h.Set("Cache-Control", documentCache)
+	form := listForm(r)
 	if form == "json" {
 		serveText(w, r, "application/json", mirrorlistJSON(sites, c.Served.Manifest.Release))
 		return
@@ -71,6 +80,23 @@ func (g *Gateway) serveMirrorlist(w http.ResponseWriter, r *http.Request, c *Col
 		}
 	}
 	serveText(w, r, "text/plain; charset=utf-8", []byte(b.String()))
+}
+
+// listForm gives the form of a mirror list: the value of the parameter mirrorlist, which is json; pacman, for its mirrorlist file;
+// plain, one URL a line; else what apt's method mirror+http reads, with priorities. Without a value JSON is for who asks for
+// it by Accept. zypper and dnf take a URL with a priority behind it for no URL, and zypper of Debian 12 JSON for none either (v); they
+// get the plain form by their names, as they send nothing else to tell them by.
+func listForm(r *http.Request) string {
+	form := r.URL.Query().Get("mirrorlist")
+	agent := r.UserAgent()
+	switch {
+	case form != "":
+	case strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "application/json"):
+		form = "json"
+	case strings.HasPrefix(agent, "ZYpp"), strings.HasPrefix(agent, "libdnf"), strings.HasPrefix(agent, "dnf"), strings.HasPrefix(agent, "librepo"):
+		form = "plain"
+	}
+	return form
 }
 
 func mirrorlistJSON(sites []site, release uint64) []byte {

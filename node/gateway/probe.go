@@ -29,6 +29,8 @@ const (
 	maxProbeHops = 3
 	// maxGatewayURL is the longest URL that a member record can hold (gossip.Member).
 	maxGatewayURL = 128
+	// sampleSize is how many bytes are compared where the chunk is here: a few packets.
+	sampleSize = 16 << 10
 	// pickTries is how often a way down the tree may end in an empty directory before the release counts as one without files.
 	pickTries = 32
 )
@@ -103,6 +105,7 @@ func (p *prober) probe(ctx context.Context, root string, c *Collection, rng *ran
 	}
 	part, err := pick(c.Served, rng)
 	if err == nil && part.size > 0 {
+		part.narrow(ctx, c, rng)
 		err = p.compare(ctx, root+url.PathEscape(c.Name)+"/"+escapePath(part.path), part)
 	}
 	if err != nil {
@@ -183,6 +186,20 @@ type part struct {
 	offset uint64
 	size   uint64 // 0: the release has no file with bytes
 	digest content.Digest
+	ref    content.Ref // of the chunk
+}
+
+// narrow makes a part smaller if its chunk is here to compare with: by its hash only a whole chunk can be told right.
+func (p *part) narrow(ctx context.Context, c *Collection, rng *rand.Rand) {
+	if p.size <= sampleSize || !c.Source.Here(p.ref) {
+		return
+	}
+	data, err := c.Source.Chunk(ctx, c.Served, p.ref, nil)
+	if err != nil || uint64(len(data)) != p.size {
+		return
+	}
+	from := rng.Uint64N(p.size - sampleSize + 1)
+	p.offset, p.size, p.digest = p.offset+from, sampleSize, content.Sum(data[from:from+sampleSize])
 }
 
 // pick chooses a random chunk of a random file: it goes down the tree by chance, so that small directories are seen as well as large ones.
@@ -220,7 +237,7 @@ func pickChunk(rel *Release, e content.Entry, rng *rand.Rand) (part, error) {
 	if err != nil {
 		return part{}, err
 	}
-	return part{path: e.Path, of: e.Size, offset: uint64(p.at), size: uint64(p.size), digest: t.Chunk(p.ref.Index).Digest}, nil
+	return part{path: e.Path, of: e.Size, offset: uint64(p.at), size: uint64(p.size), digest: t.Chunk(p.ref.Index).Digest, ref: p.ref}, nil
 }
 
 // compare fetches a part and looks whether it is right.

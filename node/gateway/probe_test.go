@@ -57,20 +57,22 @@ func TestProbe(t *testing.T) {
 		{"without the collection", status(`{"collections":[{"id":"x","release":9}]}`), "does not have the collection"},
 		{"not JSON", status("<html>"), "its status"},
 		{"too much", status(strings.Repeat(" ", maxStatus+1)), "more than"},
-		{"away", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 502) }, "502"},
+		{"away", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }, "502"},
 		{"wrong bytes", file(func(w http.ResponseWriter, r *http.Request) { g.ServeHTTP(&flip{w, false}, r) }), "wrong bytes"},
 		{"more bytes", file(func(w http.ResponseWriter, r *http.Request) { g.ServeHTTP(&longer{w}, r) }), "wrong bytes"},
 		{"no ranges", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Del("Range"); g.ServeHTTP(w, r) }), "answered with 200"},
 		{"another range", file(func(w http.ResponseWriter, r *http.Request) { r.Header.Set("Range", "bytes=0-0"); g.ServeHTTP(w, r) }), "wrong bytes: Content-Range"},
-		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, 302) }, "not followed"},
-		{"redirect for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"/x", 302) }, "not followed"},
+		{"redirect elsewhere", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound)
+		}, "not followed"},
+		{"redirect for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"/x", http.StatusFound) }, "not followed"},
 		{"redirect here", func(w http.ResponseWriter, r *http.Request) {
 			if path, ok := strings.CutPrefix(r.URL.Path, "/moved"); ok {
 				r.URL.Path, r.URL.RawPath = path, ""
 				g.ServeHTTP(w, r)
 				return
 			}
-			http.Redirect(w, r, "/moved"+r.URL.EscapedPath(), 302)
+			http.Redirect(w, r, "/moved"+r.URL.EscapedPath(), http.StatusFound)
 		}, ""},
 	}
 	for _, c := range cases {
@@ -96,6 +98,38 @@ func TestProbe(t *testing.T) {
 	localhost := strings.Replace(other.URL, "127.0.0.1", "localhost", 1) + "/"
 	if _, err := newProber(false, time.Now).probe(t.Context(), localhost, &here, rand.New(rand.NewPCG(1, 1))); err == nil || !strings.Contains(err.Error(), "not a public address") {
 		t.Errorf("at a name that means a loopback address: %v", err)
+	}
+}
+
+// TestNarrow: of a chunk that is here only a sample is asked for, at a random place, and only that.
+func TestNarrow(t *testing.T) {
+	f, src := newFake(t)
+	data := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{3}).Read(data)
+	whole := content.Chunk{Digest: content.Sum(data), Size: uint32(len(data))}
+	ref := content.Ref{Segment: 5, Index: 7}
+	src.keep(t, ref, data)
+	f.publish(t, src, 1, file{Path: "x"})
+	chunk := part{offset: 1000, size: uint64(whole.Size), digest: whole.Digest, ref: ref}
+	places := map[uint64]bool{}
+	for seed := range uint64(20) {
+		p := chunk
+		p.narrow(t.Context(), f.c, rand.New(rand.NewPCG(seed, 0)))
+		if p.size != sampleSize || p.offset < 1000 || p.offset+p.size > 101_000 || p.digest != content.Sum(data[p.offset-1000:p.offset-1000+p.size]) {
+			t.Fatalf("seed %d: %+v", seed, p)
+		}
+		places[p.offset] = true
+	}
+	if len(places) < 15 {
+		t.Errorf("%d places of 20 samples", len(places))
+	}
+	small, away := chunk, chunk
+	small.size, away.ref.Index = sampleSize, 8
+	for _, p := range []part{small, away} {
+		before := p
+		if p.narrow(t.Context(), f.c, rand.New(rand.NewPCG(1, 1))); p != before {
+			t.Errorf("%+v became %+v", before, p)
+		}
 	}
 }
 

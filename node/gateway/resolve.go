@@ -22,7 +22,7 @@ const maxLinks = 40
 // not UTF-8.
 func splitTarget(escaped string) (name, rest string, err error) {
 	if !strings.HasPrefix(escaped, "/") {
-		return "", "", errors.New("The address has no path.")
+		return "", "", errors.New("the address has no path")
 	}
 	if simple(escaped) {
 		name, _, more := strings.Cut(escaped[1:], "/")
@@ -67,13 +67,13 @@ func decodePart(escaped string, last bool) (string, error) {
 	part, err := url.PathUnescape(escaped)
 	switch {
 	case err != nil:
-		return "", errors.New("The address has a % that is not followed by two hexadecimal digits.")
+		return "", errors.New("the address has a % that is not followed by two hexadecimal digits")
 	case part == "" && !last:
-		return "", errors.New("The address has two slashes in a row.")
+		return "", errors.New("the address has two slashes in a row")
 	case part == "." || part == "..":
-		return "", fmt.Errorf("The address has the part %q.", part)
+		return "", fmt.Errorf("the address has the part %q", part)
 	case strings.Contains(part, "/") || strings.ContainsFunc(part, unicode.IsControl) || !utf8.ValidString(part):
-		return "", errors.New("The address has a character that no file name here can have.")
+		return "", errors.New("the address has a character that no file name here can have")
 	}
 	return part, nil
 }

@@ -137,14 +137,14 @@ func precondition(h http.Header, etag string, mtime time.Time) int {
 	return 0
 }
 
-// date reads a header that is a date; ok is false when there is none or it is malformed.
-func date(h http.Header, name string) (t time.Time, ok bool) {
+// date reads a header. Most requests have none, and finding that out by parsing would cost six errors.
+func date(h http.Header, name string) (time.Time, bool) {
 	v := h.Get(name)
 	if v == "" {
-		return t, false
+		return time.Time{}, false
 	}
-	t, err := http.ParseTime(v)
-	return t, err == nil
+	at, err := http.ParseTime(v)
+	return at, err == nil
 }
 
 // matches reports whether a list of ETags has this one. Ours hold no comma, so cutting at commas finds it.

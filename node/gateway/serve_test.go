@@ -214,9 +214,12 @@ func TestSingleRange(t *testing.T) {
 		if got.StatusCode != 206 || got.body != x.want || got.Header.Get("Content-Range") != "bytes "+x.span+"/3500" {
 			t.Errorf("%s: %d %q, %d bytes", x.spec, got.StatusCode, got.Header.Get("Content-Range"), len(got.body))
 		}
-		sum := content.Sum([]byte(data)) // of the whole file, not of the part
+		sum := content.Sum([]byte(data)) // of the whole file, not of the part, in both forms
 		if d := got.Header.Get("Digest"); d != "SHA-256="+base64.StdEncoding.EncodeToString(sum[:]) {
 			t.Errorf("%s: Digest %q", x.spec, d)
+		}
+		if d := got.Header.Get("Repr-Digest"); d != "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":" {
+			t.Errorf("%s: Repr-Digest %q", x.spec, d)
 		}
 	}
 	for _, spec := range []string{"bytes=3500-", "bytes=3500-4000", "bytes=-0", "bytes=9999-,-0", "bytes=99999999999999999999-"} {
@@ -281,6 +284,24 @@ func TestManyRanges(t *testing.T) {
 	}
 	if got := r.get("/test/f.iso", "Range: bytes=0-2000,1500-3499"); got.StatusCode != 200 || got.body != data {
 		t.Errorf("ranges that add up to more than the file: %d", got.StatusCode)
+	}
+}
+
+// TestSameEverywhere: a client that resumes at another gateway of the release finds the same validators and digests there.
+func TestSameEverywhere(t *testing.T) {
+	files := []file{{Path: "core.db", Data: someBytes(2500)}, {Path: "link", Target: "core.db"}}
+	a, b := newRig(t, files...), newRig(t, files...)
+	for _, path := range []string{"/test/core.db", "/test/link", "/test/", "/test/?json"} {
+		x, y := a.do("HEAD", path), b.do("HEAD", path)
+		x.Header.Del("Date")
+		y.Header.Del("Date")
+		if d := cmp.Diff(x.Header, y.Header); d != "" || x.StatusCode != 200 {
+			t.Errorf("%s: %d\n%s", path, x.StatusCode, d)
+		}
+	}
+	resumed := a.get("/test/core.db", "Range: bytes=0-999").body + b.get("/test/core.db", "Range: bytes=1000-").body
+	if resumed != files[0].Data {
+		t.Errorf("half from one gateway and half from the other are %d bytes of something else", len(resumed))
 	}
 }
 

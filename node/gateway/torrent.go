@@ -46,36 +46,61 @@ var errMany = errors.New("as many torrents as possible are being computed")
 
 // serveTorrent answers with a torrent that has no tracker: the bytes come from web seeds (BEP 19), which are this gateway and
 // the mirrors. Its info hash depends on nothing but the name and the bytes, so it is the same at every gateway.
-func (g *Gateway) serveTorrent(w http.ResponseWriter, r *http.Request, c *Collection, rel *Release, e content.Entry, p string) {
+func (g *Gateway) serveTorrent(w http.ResponseWriter, r *http.Request, c *Collection, f found, p string) {
+	rel, e := f.rel, f.entry
 	sites := g.sites(r, c, rel, maxSites)
 	if len(sites) == 0 {
 		unavailable(w, retryAfter, noAddress)
 		return
 	}
-	hashes, wait, err := g.pieces.get(r.Context(), c, rel, e)
+	hashes, known := g.pieces.known(e)
+	if !known && r.Method == http.MethodHead { // it costs nobody anything; what is only known from the bytes is left out (RFC 9110 section 9.3.2)
+		n := (e.Size + pieceLength(e.Size) - 1) / pieceLength(e.Size)
+		w.Header().Set("Content-Length", strconv.Itoa(len(torrent(rel, e, p, make([]byte, n*pieceHash), sites))))
+		w.Header().Set("Content-Type", torrentType)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	if !known {
+		var ok bool
+		if hashes, ok = g.hashPieces(w, r, c, f); !ok {
+			return
+		}
+	}
+	serveDocument(w, r, torrentType, p+".torrent", torrent(rel, e, p, hashes, sites))
+}
+
+const torrentType = "application/x-bittorrent"
+
+// hashPieces gives the piece hashes of a file, or answers why not.
+func (g *Gateway) hashPieces(w http.ResponseWriter, r *http.Request, c *Collection, f found) ([]byte, bool) {
+	hashes, wait, err := g.pieces.get(r.Context(), c, f.rel, f.entry)
 	switch {
 	case wait > 0:
 		unavailable(w, wait, fmt.Sprintf("The torrent is being computed, which takes a while for a large file. Ask again in about %d seconds.", int(wait.Seconds())))
-		return
 	case errors.Is(err, errMany):
 		unavailable(w, retryAfter, "This gateway computes as many torrents as it can at once. Try again in a minute, or download the file itself.")
-		return
 	case err != nil:
-		g.cfg.Log.Debug("a torrent cannot be computed", "path", p, "error", err)
+		g.cfg.Log.Debug("a torrent cannot be computed", "path", f.path, "error", err)
 		unavailable(w, retryAfter, "Not all of the file can be had now, so its torrent cannot be computed. Try again later.")
-		return
+	default:
+		return hashes, true
 	}
+	return nil, false
+}
+
+// torrent makes the torrent of a file at the sites.
+func torrent(rel *Release, e content.Entry, p string, hashes []byte, sites []site) []byte {
 	seeds := make([]any, len(sites))
 	for i, at := range sites {
 		seeds[i] = at.file(p)
 	}
-	body := bencode(nil, map[string]any{
+	return bencode(nil, map[string]any{
 		"created by":    "swarmnode",
 		"creation date": rel.Manifest.Created,
 		"info":          map[string]any{"length": int64(e.Size), "name": path.Base(p), "piece length": int64(pieceLength(e.Size)), "pieces": string(hashes)},
 		"url-list":      seeds,
 	})
-	serveDocument(w, r, "application/x-bittorrent", p+".torrent", body)
 }
 
 // bencode appends the bencoding (BEP 3) of strings, integers, lists and dictionaries. It is these lines because nothing here reads
