@@ -53,7 +53,7 @@ func (g *Gateway) serveTorrent(w http.ResponseWriter, r *http.Request, c *Collec
 		unavailable(w, retryAfter, noAddress)
 		return
 	}
-	hashes, known := g.pieces.known(e)
+	hashes, known := g.pieces.known(c, e)
 	if !known && r.Method == http.MethodHead { // it costs nobody anything; what is only known from the bytes is left out (RFC 9110 section 9.3.2)
 		n := (e.Size + pieceLength(e.Size) - 1) / pieceLength(e.Size)
 		w.Header().Set("Content-Length", strconv.Itoa(len(torrent(rel, e, p, make([]byte, n*pieceHash), sites))))
