@@ -94,6 +94,8 @@ type Gateway struct {
 	layouts *recent[layoutKey, *layout]
 	pages   *recent[pageKey, *page]
 	sums    *recent[sumsKey, *suiteSums]
+	sending sending
+	turns   turns
 	room    *room
 	reader  atomic.Uint64 // number of the last reader, see Source.Ahead
 	derived
@@ -130,6 +132,7 @@ func New(cfg Config) *Gateway {
 		layouts: newRecent[layoutKey, *layout](layoutBytes),
 		pages:   newRecent[pageKey, *page](pageBytes),
 		sums:    newRecent[sumsKey, *suiteSums](sumsKept),
+		turns:   newTurns(),
 		room:    newRoom(),
 		derived: newDerived(cfg.Now),
 		tuf:     newTUF(),
