@@ -266,6 +266,10 @@ func TestTorrentMissing(t *testing.T) {
 	if src.ahead[hashReader] != nil {
 		t.Error("the hint to the source was not taken back")
 	}
+	g.pieces.fetched, src.asked = 10, 0
+	if res, body := ask(t, g, "GET", "/test/big.iso.torrent"); res.StatusCode != 503 || !strings.Contains(body, "Download the file itself") || src.asked != 0 {
+		t.Errorf("more is missing than is fetched for a torrent: %d %q, %d chunks were asked for", res.StatusCode, body, src.asked)
+	}
 	delete(src.missing, ref)
 	if res, _ := ask(t, g, "GET", "/test/big.iso.torrent"); res.StatusCode != 200 {
 		t.Errorf("it is there again: %d", res.StatusCode)

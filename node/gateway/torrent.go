@@ -33,6 +33,9 @@ const (
 	hashIdle = 2 * time.Minute
 	// maxRetry is the longest Retry-After, so that who obeys it keeps the work going.
 	maxRetry = time.Minute
+	// maxFetched is how many bytes of a file are fetched from peers for its torrent: one request must not make a node that keeps only
+	// what is asked for fetch a whole archive.
+	maxFetched = 64 << 20
 	// hashMemory bounds the bytes of piece hashes that are remembered: 800 torrents of 20 KB.
 	hashMemory = 16 << 20
 	// hashReader is the number by which the source knows the one reader that hashes; those of requests count up from 1.
@@ -40,6 +43,9 @@ const (
 	// hashAhead is how many chunks the source is told of in advance.
 	hashAhead = 8
 )
+
+// errElsewhere says that too little of a file is here for its torrent.
+var errElsewhere = errors.New("most of the file is not here")
 
 // errMany says that no more torrents are computed now.
 var errMany = errors.New("as many torrents as possible are being computed")
@@ -78,6 +84,8 @@ func (g *Gateway) hashPieces(w http.ResponseWriter, r *http.Request, c *Collecti
 	switch {
 	case wait > 0:
 		unavailable(w, wait, fmt.Sprintf("The torrent is being computed, which takes a while for a large file. Ask again in about %d seconds.", int(wait.Seconds())))
+	case errors.Is(err, errElsewhere):
+		unavailable(w, retryAfter, "Most of the file is not on this mirror, which only fetches it for those who download it. Download the file itself, or take the torrent from another mirror.")
 	case errors.Is(err, errMany):
 		unavailable(w, retryAfter, "This gateway computes as many torrents as it can at once. Try again in a minute, or download the file itself.")
 	case err != nil:
@@ -147,11 +155,12 @@ type pieceKey struct {
 // pieces computes the piece hashes of files and remembers them by the files' content. A file is hashed once, for all who ask,
 // and only as long as somebody does.
 type pieces struct {
-	ctx  context.Context // ends with close
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	turn chan struct{} // capacity 1: held while a file is hashed, which keeps a core busy
-	now  func() time.Time
+	ctx     context.Context // ends with close
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	fetched int64         // maxFetched
+	turn    chan struct{} // capacity 1: held while a file is hashed, which keeps a core busy
+	now     func() time.Time
 
 	done *recent[pieceKey, []byte]
 
@@ -175,7 +184,7 @@ type hashing struct {
 
 func newPieces(now func() time.Time) *pieces {
 	ctx, stop := context.WithCancel(context.Background())
-	return &pieces{ctx: ctx, stop: stop, turn: make(chan struct{}, 1), now: now,
+	return &pieces{ctx: ctx, stop: stop, turn: make(chan struct{}, 1), fetched: maxFetched, now: now,
 		jobs: map[pieceKey]*hashing{}, done: newRecent[pieceKey, []byte](hashMemory)}
 }
 
@@ -261,9 +270,15 @@ func (ps *pieces) work(ctx context.Context, job *hashing, c *Collection, rel *Re
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]content.Ref, l.chunks())
+	refs, lacks := make([]content.Ref, l.chunks()), int64(0)
 	for n := range refs {
-		refs[n] = l.place(n).ref
+		p := l.place(n)
+		if refs[n] = p.ref; !c.Source.Here(p.ref) {
+			lacks += p.size
+		}
+	}
+	if lacks > ps.fetched {
+		return nil, errElsewhere
 	}
 	defer c.Source.Ahead(hashReader, rel, nil)
 	p := piecer{length: pieceLength(e.Size), hash: sha1.New()}
