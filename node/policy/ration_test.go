@@ -155,8 +155,8 @@ func TestRationChanges(t *testing.T) {
 	r.Charge(start.Add(time.Second), 200_000)
 	r.Ask(start.Add(time.Second), net24(1), 1000)
 	_, wake := r.Next(start.Add(time.Second))
-	if wait := wake.Sub(start.Add(time.Second)); wait < 1900*time.Millisecond || wait > 2100*time.Millisecond {
-		t.Errorf("after two seconds' worth of bytes that could not wait: the next waits %v", wait)
+	if wait := wake.Sub(start.Add(time.Second)); wait < 1880*time.Millisecond || wait > 2010*time.Millisecond {
+		t.Errorf("after two seconds' worth of bytes that could not wait: the next waits %v, want two seconds less what was saved up", wait)
 	}
 	r.SetRate(start.Add(time.Second), 0)
 	if granted, wake := r.Next(start.Add(time.Second)); len(granted) != 1 || !wake.IsZero() {
