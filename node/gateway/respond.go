@@ -104,6 +104,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	r.Body = http.NoBody
+	m := newMeter(r.Context(), s.cfg.Limit, r.RemoteAddr)
+	if m.refuses(out, r) {
+		return
+	}
+	out.meter = m
 	s.cfg.Handler.ServeHTTP(out, r)
 }
 
@@ -165,6 +170,8 @@ type response struct {
 	status     int
 	bytes      int64
 	collection content.ID // of the collection that answers; the zero ID is none
+	meter      meter      // the bytes of HTTP/1 and 2 are counted by their conn, those of HTTP/3 here
+	http3      bool
 
 	// Only for streams: a timer that runs while something is written.
 	timer *time.Timer
@@ -173,7 +180,7 @@ type response struct {
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *response {
-	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK, http3: r.ProtoMajor >= 3}
 	if out.conn = connOf(r.Context()); out.conn != nil {
 		out.conn.hold()
 	}
@@ -216,6 +223,9 @@ func (w *response) WriteHeader(status int) {
 }
 
 func (w *response) Write(p []byte) (n int, err error) {
+	if err := w.meter.check(); err != nil {
+		return 0, err
+	}
 	if w.timer == nil {
 		n, err = w.ResponseWriter.Write(p)
 		w.count(int64(n))
@@ -223,6 +233,13 @@ func (w *response) Write(p []byte) (n int, err error) {
 	}
 	for {
 		part := p[n:min(len(p), n+slowBytes)]
+		if w.http3 {
+			m, err := w.meter.send(len(part))
+			if err != nil {
+				return n, err
+			}
+			part = part[:m]
+		}
 		w.timer.Reset(slowWindow)
 		m, err := w.ResponseWriter.Write(part)
 		w.timer.Stop()
@@ -236,6 +253,9 @@ func (w *response) Write(p []byte) (n int, err error) {
 
 // ReadFrom keeps the way open on which net/http sends files without a copy.
 func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
+	if err := w.meter.check(); err != nil {
+		return 0, err
+	}
 	if from, ok := w.ResponseWriter.(io.ReaderFrom); ok {
 		n, err = from.ReadFrom(src)
 		w.count(n)
