@@ -22,6 +22,7 @@ import (
 	"swarmnode/gossip/topic"
 	"swarmnode/node/control"
 	"swarmnode/node/fetch"
+	"swarmnode/node/limit"
 	"swarmnode/node/p2p"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	CacheOnly  bool           // collections that are joined from now on keep only what is asked for
 	Grace      time.Duration  // how long replaced content stays; default 24 h
 	ScrubRate  int64          // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
+	Limit      limit.Config   // what may be sent and received; File, Now, Changed and Log are the node's own
 	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none
 	UserAgent  string         // default "swarmnode"
 	Log        *slog.Logger   // default: discard
@@ -78,6 +80,7 @@ type links struct {
 	stopNet context.CancelFunc
 	room    *fetch.Room // bytes in flight, of all collections
 	place   *place      // where this node is
+	limit   *limit.Limiter
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -112,6 +115,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if err := n.openLimit(); err != nil {
+		return err
+	}
 	if err := n.openWeb(); err != nil {
 		return err
 	}
@@ -127,7 +133,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: filepath.Join(n.cfg.Home, "node.key"), Listen: n.cfg.Listen, Public: n.cfg.Public, NATPortMap: n.cfg.NATPortMap, MDNS: n.cfg.MDNS,
 		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile), BansFile: filepath.Join(n.cfg.Home, bansFile),
-		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net),
+		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net), Limit: n.limit,
 	}, p2p.Handlers{Chunk: n.chunk, Unsent: n.unsent, Block: n.block, Holdings: n.holdings})
 	if err != nil {
 		return err
@@ -182,6 +188,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 	t.must("p2p host", n.host.Run)
+	t.must("limits", n.limit.Run)
 	n.startWeb(t)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
 	t.run(t.ctx, "housekeeping", n.housekeeping, nil)

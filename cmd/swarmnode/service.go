@@ -28,6 +28,7 @@ type nodeFlags struct {
 	json      bool
 	scrubRate sizeFlag
 	gatewayFlags
+	limitFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -40,11 +41,16 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.Var(&f.scrubRate, "scrub-rate", "how much per second of what is kept is read again and compared, such as 20MB (default 8MiB, or what a pass in 30 days needs)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
 	f.addGateway(fl)
+	f.addLimits(fl)
 }
 
 func (f *nodeFlags) config(a *app) (node.Config, error) {
 	gateway, err := f.gatewayConfig()
-	return node.Config{Gateway: gateway, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
+	if err != nil {
+		return node.Config{}, err
+	}
+	limits, err := f.limitConfig()
+	return node.Config{Gateway: gateway, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
 

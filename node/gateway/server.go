@@ -57,6 +57,7 @@ type ServerConfig struct {
 	// ConnsPerAddress limits the connections of one IPv4 address or one IPv6 /64. Default 128, and no limit for this machine itself:
 	// a proxy here speaks for many.
 	ConnsPerAddress int
+	Limit           Limit        // of the bytes that are sent; nil: none
 	Log             *slog.Logger // default: discard
 }
 
