@@ -115,8 +115,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openWeb(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(n.cfg.Home, claimsDir)); err != nil { // left by a join that was cut off
-		return fmt.Errorf("open node: %w", err)
+	for _, left := range []string{claimsDir, removedDir} { // by a join or a removal that was cut off
+		if err := os.RemoveAll(filepath.Join(n.cfg.Home, left)); err != nil {
+			return fmt.Errorf("open node: %w", err)
+		}
 	}
 	records, err := n.readRecords()
 	if err != nil {

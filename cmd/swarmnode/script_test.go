@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
 // node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
-// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; all set GATEWAY to the address of its gateway. "http STATUS URL FILE" makes a GET and writes the body to
+// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; all set GATEWAY to the address of its gateway. "http STATUS URL FILE" makes a GET and writes the body to
 // FILE.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -44,6 +44,9 @@ func TestScripts(t *testing.T) {
 			},
 			"caching": func(ts *testscript.TestScript, _ bool, args []string) {
 				waitFor(ts, args[0], func(c control.Collection) bool { return c.Cache != nil && args[1] == strconv.FormatUint(c.Release, 10) })
+			},
+			"hears": func(ts *testscript.TestScript, _ bool, args []string) {
+				waitFor(ts, args[0], func(c control.Collection) bool { return args[1] == strconv.FormatUint(c.Head, 10) })
 			},
 			"http": httpGet,
 		},

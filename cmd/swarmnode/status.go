@@ -33,14 +33,8 @@ is anything to worry about.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), statusTimeout)
 			defer cancel()
 			s, err := control.NewClient(a.home).Status(ctx)
-			switch {
-			case errors.Is(err, control.ErrNoNode):
-				return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
-					"or name the directory of a running one with --home", a.home)
-			case errors.Is(err, context.DeadlineExceeded):
-				return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
-			case err != nil:
-				return err
+			if err != nil {
+				return a.unanswered(err)
 			}
 			if asJSON {
 				enc := json.NewEncoder(a.stdout)
@@ -54,6 +48,18 @@ is anything to worry about.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
 	return cmd
+}
+
+// unanswered is what to tell when the running node could not be asked.
+func (a *app) unanswered(err error) error {
+	switch {
+	case errors.Is(err, control.ErrNoNode):
+		return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
+			"or name the directory of a running one with --home", a.home)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
+	}
+	return err
 }
 
 // writeStatus writes the verdict, then release and freshness, completeness, holders, totals and peers.
@@ -170,6 +176,9 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 	}
 	if c.Lag > 0 {
 		line("late", "%s missed", count(c.Lag, "heartbeat"))
+	}
+	if p := pausedLine(c); p != "" {
+		line("paused", "%s, until `swarmnode resume`", p)
 	}
 	if c.Trouble != "" {
 		line("trouble", "%s", c.Trouble)

@@ -25,6 +25,7 @@ type Node interface {
 	Scrub(rate int64)
 	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
 	Acknowledge(collection string) error
+	Manager
 }
 
 // Status is how a node is. The JSON names are kept: scripts read them.
@@ -77,6 +78,7 @@ type Collection struct {
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
 	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
+	Paused    Paused     `json:"paused,omitzero"`
 
 	Serving
 	Storage

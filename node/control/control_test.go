@@ -27,6 +27,7 @@ type fakeNode struct {
 	publish func(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
 	rate    int64  // of the scrub that was asked for
 	known   string // the only collection there is an alarm to end for
+	Manager        // nil unless a test sets it
 }
 
 func (f *fakeNode) Status() Status {

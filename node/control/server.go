@@ -105,6 +105,7 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+	manage(mux, n)
 	g := &gate{}
 	srv := &http.Server{
 		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -14,6 +14,9 @@ import (
 // retryAfter is what a client is told to wait when bytes cannot be had: about how long it takes until another holder is found.
 const retryAfter = 30 * time.Second
 
+// pausedRetry is what a client is told to wait when the operator has paused a collection: that is a matter of hours, not of seconds.
+const pausedRetry = time.Hour
+
 // fail answers with a status and the plain sentences of why.
 func fail(w http.ResponseWriter, status int, text string) {
 	h := w.Header()
