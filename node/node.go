@@ -91,6 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Home == "" {
 		return nil, errors.New("open node: no home directory")
 	}
+	cfg.Log = slog.New(control.NewJournal(cfg.Log.Handler()))
 	home, err := filepath.Abs(cfg.Home)
 	if err != nil {
 		return nil, fmt.Errorf("open node: %w", err)
@@ -274,6 +275,9 @@ func (n *Node) take(c *collection) {
 
 // ID is the node's peer ID.
 func (n *Node) ID() gossip.PeerID { return n.host.ID() }
+
+// Journal has the newest records of the log.
+func (n *Node) Journal() *control.Journal { return n.log.Handler().(*control.Journal) } // Open put it there
 
 // Addrs lists the addresses by which others can bootstrap from this node.
 func (n *Node) Addrs() []string { return n.host.Addrs() }

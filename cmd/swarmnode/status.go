@@ -21,20 +21,22 @@ const (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, follow bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell how the node that runs here is doing",
 		Long: `Ask the node that runs with this home directory how it is doing. The first line says whether there
-is anything to worry about.`,
-		Example: "  swarmnode status\n  swarmnode status --json | jq .verdict",
+is anything to worry about. With --follow it goes on with a line for each change of that, each new release and
+each alarm, until the node stops.`,
+		Example: "  swarmnode status\n  swarmnode status --json | jq .verdict\n  swarmnode status --follow",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), statusTimeout)
-			defer cancel()
-			s, err := control.NewClient(a.home).Status(ctx)
+			if follow {
+				return a.followStatus(cmd.Context(), asJSON)
+			}
+			s, err := a.askStatus(cmd.Context())
 			if err != nil {
-				return a.unanswered(err)
+				return err
 			}
 			if asJSON {
 				enc := json.NewEncoder(a.stdout)
@@ -46,7 +48,8 @@ is anything to worry about.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts; with --follow one object per line")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what changes")
 	return cmd
 }
 

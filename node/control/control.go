@@ -25,6 +25,8 @@ type Node interface {
 	Scrub(rate int64)
 	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
 	Acknowledge(collection string) error
+	// Journal has the newest records of its log.
+	Journal() *Journal
 	Manager
 }
 

@@ -106,6 +106,7 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		}
 	})
 	manage(mux, n)
+	serveStreams(mux, n)
 	g := &gate{}
 	srv := &http.Server{
 		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
