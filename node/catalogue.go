@@ -85,12 +85,16 @@ func (k *catalogue) find(id content.ID) *gateway.Collection {
 func (k *catalogue) describe(c *collection, used map[content.Digest]*gateway.Release) *gateway.Collection {
 	g := &gateway.Collection{ID: c.id, Name: c.name(), Metadata: c.trust.File, Mirrors: func() []gateway.Mirror { return k.mirrors(c.id) }}
 	var kept []content.Digest
+	g.Paused = c.outlet.shut()
 	if c.master != nil {
-		g.Source = masterSource{c.master}
+		g.Source = masterSource{c}
 		kept = k.describeMaster(c, g, used)
 	} else {
 		g.Source = mirrorSource{c}
 		kept = k.describeMirror(c, g, used)
+	}
+	if g.Paused {
+		g.Served, g.Next, kept = nil, nil, nil
 	}
 	if g.Served != nil {
 		g.Name = g.Served.Manifest.Name

@@ -29,6 +29,7 @@ type collection struct {
 	pack     *store.Pack
 	trust    *trust.Repository
 	listener *mirror.Listener
+	outlet   *outlet
 	have     *mirror.Availability
 	topic    *topic.Topic
 	tell     chan struct{} // the member record has changed
@@ -143,6 +144,7 @@ func (n *Node) openParts(r record) (*collection, error) {
 func (n *Node) openCommon(r record) (*collection, error) {
 	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r, have: mirror.NewAvailability(),
 		tell: make(chan struct{}, 1), tasks: newTasks(context.Background(), n.log)}
+	c.outlet = newOutlet(r.Paused.Serving)
 	var err error
 	if c.trust, err = trust.Open(filepath.Join(c.dir, "trust"), r.ID); err != nil {
 		return nil, err
@@ -200,6 +202,7 @@ func (n *Node) openFollower(c *collection) error {
 		},
 		Transfer: policy.TransferConfig{BanTime: banTime, Exempt: func(p gossip.PeerID) bool { return p == c.remembered().Publisher }},
 	})
+	f.fetch.Hold(c.record.Paused.Fetching)
 	f.mirror, err = mirror.Open(mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
 		Served: func(m *content.Manifest) { n.served(c, m) }, Changed: n.web.catalogue.touch,
@@ -284,7 +287,9 @@ func (n *Node) connected() []gossip.PeerID {
 
 // start begins everything of a collection that runs. The caller holds n.mu; the node is running.
 func (n *Node) start(c *collection) {
-	n.host.Advertise(c.id)
+	if !c.outlet.shut() {
+		n.host.Advertise(c.id)
+	}
 	run := func(what string, fn func(context.Context) error) { c.tasks.run(c.tasks.ctx, what, fn, c.fail) }
 	run("listener", c.listener.Run)
 	run("member record", func(ctx context.Context) error { return n.tellMembers(ctx, c) })

@@ -167,7 +167,7 @@ func (n *Node) follow(id content.ID, addr string) error {
 	defer n.changing.Unlock()
 	c := n.collection(id)
 	if c == nil {
-		return n.followNew(id, addr)
+		return n.followNew(id, addr, n.cfg.CacheOnly)
 	}
 	if c.master != nil {
 		return fmt.Errorf("collection %s (%s) is published from this home directory: mirror it in another one, with --home", id, c.name())
@@ -182,14 +182,14 @@ func (n *Node) follow(id content.ID, addr string) error {
 }
 
 // followNew opens a collection that is not open. The caller holds changing.
-func (n *Node) followNew(id content.ID, addr string) error {
-	r := record{Version: recordVersion, ID: id, CacheOnly: n.cfg.CacheOnly}
+func (n *Node) followNew(id content.ID, addr string, cacheOnly bool) error {
+	r := record{Version: recordVersion, ID: id, CacheOnly: cacheOnly}
 	if b, ok := n.brokenOnes()[id.String()]; ok {
 		if b.record.ID.IsZero() || b.record.Source != "" {
 			return fmt.Errorf("collection %s cannot be opened: %w", id, b.err)
 		}
 		r = b.record
-		r.CacheOnly = n.cfg.CacheOnly
+		r.CacheOnly = cacheOnly
 	}
 	if addr != "" {
 		r.joinedBy(addr)

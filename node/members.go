@@ -103,7 +103,9 @@ func (t *teller) again(now time.Time, peers []gossip.PeerID, members int) bool {
 
 func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coordinate, issued int64) error {
 	m := gossip.Member{Collection: c.id, Coordinate: claim, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Gateway: n.web.url, Issued: issued}
-	if c.master != nil {
+	if c.outlet.shut() {
+		m.Gateway = ""
+	} else if c.master != nil {
 		m.Release = c.master.signer.Head().Release
 		m.Complete = m.Release > 0
 	} else if man := c.follower.mirror.Served(); man != nil {

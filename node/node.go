@@ -94,6 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Home == "" {
 		return nil, errors.New("open node: no home directory")
 	}
+	cfg.Log = slog.New(control.NewJournal(cfg.Log.Handler()))
 	home, err := filepath.Abs(cfg.Home)
 	if err != nil {
 		return nil, fmt.Errorf("open node: %w", err)
@@ -121,8 +122,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openWeb(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(n.cfg.Home, claimsDir)); err != nil { // left by a join that was cut off
-		return fmt.Errorf("open node: %w", err)
+	for _, left := range []string{claimsDir, removedDir} { // by a join or a removal that was cut off
+		if err := os.RemoveAll(filepath.Join(n.cfg.Home, left)); err != nil {
+			return fmt.Errorf("open node: %w", err)
+		}
 	}
 	records, err := n.readRecords()
 	if err != nil {
@@ -279,6 +282,9 @@ func (n *Node) take(c *collection) {
 
 // ID is the node's peer ID.
 func (n *Node) ID() gossip.PeerID { return n.host.ID() }
+
+// Journal has the newest records of the log.
+func (n *Node) Journal() *control.Journal { return n.log.Handler().(*control.Journal) } // Open put it there
 
 // Addrs lists the addresses by which others can bootstrap from this node.
 func (n *Node) Addrs() []string { return n.host.Addrs() }

@@ -11,6 +11,7 @@ import (
 	"swarmnode/content"
 	"swarmnode/content/durable"
 	"swarmnode/gossip"
+	"swarmnode/node/control"
 )
 
 // What is where in the home directory.
@@ -20,7 +21,8 @@ const (
 	recordFile     = "collection.json" // in a collection's directory
 	peersFile      = "peers.json"
 	bansFile       = "bans.json"
-	claimsDir      = "claims.tmp" // trust state of collections whose claims are being checked
+	claimsDir      = "claims.tmp"  // trust state of collections whose claims are being checked
+	removedDir     = "removed.tmp" // collections that are being deleted
 	recordVersion  = 1
 	// maxRecordBootstrap is how many addresses a collection's record keeps; the newest stay.
 	maxRecordBootstrap = 8
@@ -38,6 +40,8 @@ type record struct {
 	Lifetime  string     `json:"lifetime,omitempty"`   // of a published collection's timestamps, as time.Duration prints it; "" for the default
 	CacheOnly bool       `json:"cache_only,omitempty"` // a mirror keeps only what is asked for
 	Bootstrap []string   `json:"bootstrap,omitempty"`  // addresses that the collection was joined by
+
+	Paused control.Paused `json:"paused,omitzero"` // what the operator wants it not to do
 
 	Publisher gossip.PeerID `json:"publisher,omitempty"` // the peer that proved that it publishes the collection: told of bad bytes, never banned
 }

@@ -15,7 +15,7 @@ import (
 func (n *Node) chunk(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
 	c := n.collection(id)
 	switch {
-	case c == nil:
+	case c == nil || c.outlet.shut():
 		return nil, store.ErrNotHere
 	case c.follower != nil:
 		return c.follower.chunk(ref, buf)
@@ -54,7 +54,7 @@ func isCache(m gossip.Member, known bool) bool { return known && m.Release > 0 &
 
 // block reads a metadata block for a peer.
 func (n *Node) block(id content.ID, d content.Digest) ([]byte, bool) {
-	if c := n.collection(id); c != nil {
+	if c := n.collection(id); c != nil && !c.outlet.shut() {
 		return c.pack.Block(d)
 	}
 	return nil, false
@@ -67,11 +67,15 @@ func (n *Node) holdings(ctx context.Context, id content.ID) (<-chan gossip.Holdi
 		return nil, fmt.Errorf("collection %s: %w", id, store.ErrNotHere)
 	}
 	ctx, stop := context.WithCancel(ctx)
+	shut := c.outlet.watch(ctx, stop)
 	undo := context.AfterFunc(c.tasks.ctx, stop) // the peer asks again and hears of the collection as it was opened anew
 	context.AfterFunc(ctx, func() {
 		undo()
 		stop()
 	})
+	if shut {
+		return nothing(ctx), nil
+	}
 	if c.master != nil {
 		return c.master.seed.watch(ctx, c.have.Watch(ctx)), nil
 	}

@@ -18,6 +18,9 @@ type mirrorSource struct{ c *collection }
 // Chunk implements gateway.Source.
 func (s mirrorSource) Chunk(ctx context.Context, r *gateway.Release, ref content.Ref, buf []byte) ([]byte, error) {
 	f := s.c.follower
+	if s.c.outlet.shut() {
+		return nil, errPaused
+	}
 	data, err := f.disk.Chunk(ref, buf)
 	if err == nil {
 		f.took(ref)
@@ -54,7 +57,7 @@ func (s mirrorSource) table(r *gateway.Release, segment uint32) (*content.Table,
 // with ext4 of Linux 6.18). A cache evicts at any moment, and what is dead in the served release goes when its grace ends.
 func (s mirrorSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	f := s.c.follower
-	if f.cache != nil || !f.mirror.Stays(ref) {
+	if s.c.outlet.shut() || f.cache != nil || !f.mirror.Stays(ref) {
 		return nil, 0, nil, false
 	}
 	file, offset, release, ok := f.disk.Lend(ref)
@@ -74,11 +77,14 @@ func (s mirrorSource) Here(ref content.Ref) bool { return s.c.follower.disk.Has(
 
 // masterSource gives chunks out of the published directory to the gateway. There is nobody to ask for what has changed there since:
 // that takes another publish.
-type masterSource struct{ m *master }
+type masterSource struct{ c *collection }
 
 // Chunk implements gateway.Source.
 func (s masterSource) Chunk(ctx context.Context, _ *gateway.Release, ref content.Ref, buf []byte) ([]byte, error) {
-	data, err := s.m.refs.Chunk(ref, buf)
+	if s.c.outlet.shut() {
+		return nil, errPaused
+	}
+	data, err := s.c.master.refs.Chunk(ref, buf)
 	return data, passing(err)
 }
 
@@ -89,7 +95,9 @@ func (s masterSource) File(content.Ref) (*os.File, int64, func(), bool) { return
 func (s masterSource) Ahead(uint64, *gateway.Release, []content.Ref) {}
 
 // Here implements gateway.Source.
-func (s masterSource) Here(ref content.Ref) bool { return s.m.refs.Have(ref.Segment).Has(ref.Index) }
+func (s masterSource) Here(ref content.Ref) bool {
+	return s.c.master.refs.Have(ref.Segment).Has(ref.Index)
+}
 
 // passing marks what may be had again as gateway.ErrUnavailable: what nobody brings, and what was closed to be opened anew.
 func passing(err error) error {

@@ -84,6 +84,7 @@ func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 	head := c.listener.Head()
 	x := standing{Collection: control.Collection{ID: c.id, Name: c.name()}, signed: head.Signed}
 	x.Head, x.Expires = head.Release, head.Expires
+	x.Paused = c.remembered().Paused
 	if c.master != nil {
 		n.masterStatus(c, &x)
 	} else {
@@ -184,6 +185,7 @@ const (
 	behind
 	stale
 	waiting
+	paused
 )
 
 // worry is what an operator has to know of a collection.
@@ -204,6 +206,12 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(waiting, "%s: nothing has been published yet", name)
 	case x.Published && gone:
 		return tell(expired, "expired: release %d of %s was last confirmed on %s: leave this node running", x.Release, name, x.signed.UTC().Format(time.RFC3339))
+	case x.Paused.Serving && (x.Paused.Fetching || x.Published):
+		return tell(paused, "paused: nothing of %s is fetched or served, as was asked for: `swarmnode resume` ends it", name)
+	case x.Paused.Serving:
+		return tell(paused, "paused: nothing of %s is served, as was asked for: `swarmnode resume` ends it", name)
+	case x.Paused.Fetching:
+		return tell(paused, "paused: nothing of %s is fetched, as was asked for: `swarmnode resume` ends it", name)
 	case x.Published:
 		return concern{}
 	case peers == 0 && late(x.Collection):

@@ -91,6 +91,7 @@ scrub-rate          node/mirror      TestScrubHoldsItsRate
 switch-whole        node/mirror      TestServeWantsAllOfARelease
 export-hash         node/export      TestPutRefuses
 socket-mode         node/control     TestRoundTrip
+socket-user         node/control     TestMayControl
 control-limit       node/control     TestLargeRequestsAreRefused
 socket-directory    node/control     TestLongHome
 TABLE

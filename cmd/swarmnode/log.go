@@ -31,15 +31,7 @@ func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >
 // Handle writes a record.
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString(r.Time.Format("15:04:05 "))
-	switch {
-	case r.Level >= slog.LevelError:
-		b.WriteString("error: ")
-	case r.Level >= slog.LevelWarn:
-		b.WriteString("warning: ")
-	case r.Level < slog.LevelInfo:
-		b.WriteString("debug: ")
-	}
+	b.WriteString(r.Time.Format("15:04:05 ") + levelWord(r.Level))
 	b.WriteString(strings.ReplaceAll(r.Message, "\n", " "))
 	attrs := h.attrs
 	r.Attrs(func(a slog.Attr) bool {
@@ -54,15 +46,32 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
+// levelWord begins a line that is not just information.
+func levelWord(l slog.Level) string {
+	switch {
+	case l >= slog.LevelError:
+		return "error: "
+	case l >= slog.LevelWarn:
+		return "warning: "
+	case l < slog.LevelInfo:
+		return "debug: "
+	}
+	return ""
+}
+
 func (h *lineHandler) text(a slog.Attr) string {
 	if a.Equal(slog.Attr{}) {
 		return ""
 	}
-	value := a.Value.Resolve().String()
+	return ", " + h.prefix + a.Key + " " + oneLine(a.Value.Resolve().String())
+}
+
+// oneLine keeps a value from being taken for more lines, or for orders to the terminal.
+func oneLine(value string) string {
 	if strings.ContainsAny(value, "\n\r\t\x1b") {
-		value = fmt.Sprintf("%q", value)
+		return fmt.Sprintf("%q", value)
 	}
-	return ", " + h.prefix + a.Key + " " + value
+	return value
 }
 
 // WithAttrs gives a handler that adds attributes to each record.

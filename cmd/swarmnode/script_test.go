@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
 // node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
-// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; all set GATEWAY to the address of its gateway. "http STATUS URL FILE" makes a GET and writes the body to
+// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; all set GATEWAY to the address of its gateway. "appears FILE TEXT" waits until a process in
+// the background has written that. "http STATUS URL FILE" makes a GET and writes the body to
 // FILE.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -45,7 +46,11 @@ func TestScripts(t *testing.T) {
 			"caching": func(ts *testscript.TestScript, _ bool, args []string) {
 				waitFor(ts, args[0], func(c control.Collection) bool { return c.Cache != nil && args[1] == strconv.FormatUint(c.Release, 10) })
 			},
-			"http": httpGet,
+			"hears": func(ts *testscript.TestScript, _ bool, args []string) {
+				waitFor(ts, args[0], func(c control.Collection) bool { return args[1] == strconv.FormatUint(c.Head, 10) })
+			},
+			"appears": appears,
+			"http":    httpGet,
 		},
 	})
 }
@@ -78,6 +83,17 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 		case <-tick.C:
 		}
 	}
+}
+
+// appears is the command "appears FILE TEXT": it waits until the text is in the file, which a process in the background writes.
+func appears(ts *testscript.TestScript, _ bool, args []string) {
+	var last []byte
+	for deadline := time.Now().Add(scriptWait); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if last, _ = os.ReadFile(ts.MkAbs(args[0])); strings.Contains(string(last), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("after %s %q is still not in %s:\n%s", scriptWait, args[1], args[0], last)
 }
 
 // httpGet is the command "http STATUS URL FILE": the body goes to FILE.

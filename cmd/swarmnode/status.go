@@ -21,25 +21,21 @@ const (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, follow bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell how the node that runs here is doing",
 		Long: `Ask the node that runs with this home directory how it is doing. The first line says whether there
-is anything to worry about.`,
-		Example: "  swarmnode status\n  swarmnode status --json | jq .verdict",
+is anything to worry about. With --follow it goes on with a line for each change of that, each new release and
+each alarm, until the node stops.`,
+		Example: "  swarmnode status\n  swarmnode status --json | jq .verdict\n  swarmnode status --follow",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), statusTimeout)
-			defer cancel()
-			s, err := control.NewClient(a.home).Status(ctx)
-			switch {
-			case errors.Is(err, control.ErrNoNode):
-				return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
-					"or name the directory of a running one with --home", a.home)
-			case errors.Is(err, context.DeadlineExceeded):
-				return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
-			case err != nil:
+			if follow {
+				return a.followStatus(cmd.Context(), asJSON)
+			}
+			s, err := a.askStatus(cmd.Context())
+			if err != nil {
 				return err
 			}
 			if asJSON {
@@ -52,8 +48,21 @@ is anything to worry about.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts; with --follow one object per line")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what changes")
 	return cmd
+}
+
+// unanswered is what to tell when the running node could not be asked.
+func (a *app) unanswered(err error) error {
+	switch {
+	case errors.Is(err, control.ErrNoNode):
+		return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
+			"or name the directory of a running one with --home", a.home)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
+	}
+	return err
 }
 
 // writeStatus writes the verdict, then release and freshness, completeness, holders, totals and peers.
@@ -174,6 +183,9 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 	}
 	if c.Lag > 0 {
 		line("late", "%s missed", count(c.Lag, "heartbeat"))
+	}
+	if p := pausedLine(c); p != "" {
+		line("paused", "%s, until `swarmnode resume`", p)
 	}
 	if c.Trouble != "" {
 		line("trouble", "%s", c.Trouble)

@@ -121,5 +121,6 @@ const (
 const (
 	ControlLimit    Name = "control-limit"    // of a request no more is read than any needs
 	SocketMode      Name = "socket-mode"      // only this user can connect to the control socket
+	SocketUser      Name = "socket-user"      // only this user and root get an answer on it
 	SocketDirectory Name = "socket-directory" // nobody else can put a socket in its place
 )

@@ -121,6 +121,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // it is only shown
+		if resp.StatusCode == http.StatusConflict {             // it was understood, and the node says why not
+			return nil, errors.New(strings.TrimSpace(string(text)))
+		}
 		return nil, fmt.Errorf("ask the running node: %s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
 	return resp.Body, nil

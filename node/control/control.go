@@ -27,6 +27,9 @@ type Node interface {
 	SetLimits(values map[string]string) error
 	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
 	Acknowledge(collection string) error
+	// Journal has the newest records of its log.
+	Journal() *Journal
+	Manager
 }
 
 // Status is how a node is. The JSON names are kept: scripts read them.
@@ -82,6 +85,7 @@ type Collection struct {
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
 	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
+	Paused    Paused     `json:"paused,omitzero"`
 
 	Serving
 	Storage

@@ -28,6 +28,8 @@ type fakeNode struct {
 	publish func(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
 	rate    int64  // of the scrub that was asked for
 	known   string // the only collection there is an alarm to end for
+	journal *Journal
+	Manager // nil unless a test sets it
 }
 
 func (f *fakeNode) Status() Status {
@@ -37,6 +39,8 @@ func (f *fakeNode) Status() Status {
 func (f *fakeNode) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
 	return f.publish(ctx, req, progress)
 }
+
+func (f *fakeNode) Journal() *Journal { return f.journal }
 
 func (f *fakeNode) Scrub(rate int64) { f.rate = rate }
 

@@ -37,7 +37,7 @@ type record struct {
 }
 
 // listen makes the socket. It appears under its name only when nobody else can connect to it.
-func listen(home string) (net.Listener, string, error) {
+func listen(home string, log *slog.Logger) (net.Listener, string, error) {
 	path := SocketPath(home)
 	if filepath.Dir(path) != filepath.Clean(home) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -68,13 +68,13 @@ func listen(home string) (net.Listener, string, error) {
 	if err := os.Rename(first, path); err != nil { // over what a node that was killed left; the home is locked
 		return nil, "", errors.Join(err, l.Close())
 	}
-	return l, path, nil
+	return &ownSocket{UnixListener: l, log: log}, path, nil
 }
 
 // Serve answers on the socket of the home directory until ctx ends; then all requests have ended. Only the user who runs the
 // node can connect.
 func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
-	l, path, err := listen(home)
+	l, path, err := listen(home, log)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
@@ -106,6 +106,8 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+	manage(mux, n)
+	serveStreams(mux, n)
 	g := &gate{}
 	srv := &http.Server{
 		Handler: g.guard(mux), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -71,7 +71,7 @@ func (f *Fetcher) blockPeers(before []gossip.PeerID) ([]gossip.PeerID, <-chan st
 	defer f.mu.Unlock()
 	var ids []gossip.PeerID
 	for id, p := range f.peers {
-		if p.tells && !slices.Contains(before, id) {
+		if p.tells && !f.held && !slices.Contains(before, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -79,7 +79,7 @@ func (f *Fetcher) blockPeers(before []gossip.PeerID) ([]gossip.PeerID, <-chan st
 		x, y := f.peers[a], f.peers[b]
 		return cmp.Or(cmp.Compare(x.fails, y.fails), cmp.Compare(y.release, x.release), cmp.Compare(x.rtt, y.rtt), cmp.Compare(a, b))
 	})
-	before = slices.DeleteFunc(before, func(id gossip.PeerID) bool { return f.peers[id] == nil || !f.peers[id].tells })
+	before = slices.DeleteFunc(before, func(id gossip.PeerID) bool { return f.held || f.peers[id] == nil || !f.peers[id].tells })
 	return append(before, ids...), f.news
 }
 

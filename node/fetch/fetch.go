@@ -76,6 +76,7 @@ type Fetcher struct {
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
+	held     bool          // nobody is asked
 	step     policy.Step   // the last one, for Progress
 	running  context.Context
 	wanting

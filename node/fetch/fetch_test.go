@@ -378,3 +378,51 @@ func TestWatchIsTakenUpAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestHold: while it is held nobody is asked for anything, also not for what is read, and afterwards everything comes; no peer is
+// held to have failed.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.segments(4)
+		peer := whole(4, r.data)
+		peer.trickle = time.Second
+		table := r.sink.tables[0]
+		block := []byte("block")
+		peer.blocks[content.Sum(block)] = block
+		r.connect("a", peer)
+		defer r.run()()
+		r.wantAll()
+		time.Sleep(100 * time.Millisecond)
+		r.Hold(true)
+		r.Hold(true)
+		synctest.Wait()
+		r.net.mu.Lock()
+		asked := peer.asked
+		r.net.mu.Unlock()
+		if asked == 0 {
+			t.Fatal("nothing was asked for before")
+		}
+		blocks := make(chan error, 1)
+		go func() {
+			blocks <- r.Blocks(t.Context(), []content.Digest{content.Sum(block)}, func(content.Digest, []byte) error { return nil })
+		}()
+		if _, err := r.Read(t.Context(), table, content.Ref{Segment: 0, Index: 3}, nil); !errors.Is(err, ErrNobody) {
+			t.Errorf("read while it is held: %v, want ErrNobody", err)
+		}
+		if err := r.wait(10 * time.Minute); err == nil {
+			t.Error("complete while it is held")
+		}
+		if p := r.Progress(); peer.asked != asked || p.InFlight != 0 || p.Holders != 1 || len(blocks) != 0 {
+			t.Errorf("%d requests more, %d bytes in flight, %d holders, %d answers; want 0, 0, 1, 0", peer.asked-asked, p.InFlight, p.Holders, len(blocks))
+		}
+		r.Hold(false)
+		if err := r.wait(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		r.wantComplete()
+		if err := <-blocks; err != nil {
+			t.Error(err)
+		}
+	})
+}

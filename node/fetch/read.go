@@ -56,7 +56,10 @@ func (f *Fetcher) Read(ctx context.Context, t *content.Table, ref content.Ref, b
 	if ref.Index >= t.Len() {
 		return nil, fmt.Errorf("read chunk %d of segment %d: it has %d", ref.Index, ref.Segment, t.Len())
 	}
-	p, stopped := f.await(t, ref)
+	p, stopped, held := f.await(t, ref)
+	if held {
+		return nil, fmt.Errorf("chunk %d of segment %d: %w: %w", ref.Index, ref.Segment, ErrNobody, errHeld)
+	}
 	if p == nil {
 		return nil, fmt.Errorf("read chunk %d of segment %d: %w", ref.Index, ref.Segment, ErrHere)
 	}
@@ -84,15 +87,19 @@ func (f *Fetcher) Read(ctx context.Context, t *content.Table, ref content.Ref, b
 	}
 }
 
-// await counts a reader in, unless the sink has the chunk: then it gives nil. The channel is closed when Run ends.
-func (f *Fetcher) await(t *content.Table, ref content.Ref) (p *pending, stopped <-chan struct{}) {
+// await counts a reader in, unless the sink has the chunk: then it gives nil. The channel is closed when Run ends. While fetching is held
+// nobody is counted in.
+func (f *Fetcher) await(t *content.Table, ref content.Ref) (p *pending, stopped <-chan struct{}, held bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.running != nil {
 		stopped = f.running.Done()
 	}
 	if f.chunks[ref] == nil && f.cfg.Here(ref) {
-		return nil, nil
+		return nil, nil, false
+	}
+	if f.held {
+		return nil, nil, true
 	}
 	p = f.pending(t, ref)
 	if p.waiters++; p.waiters == 1 && p.data == nil { // else it was read ahead and the sink could not take it
@@ -100,7 +107,7 @@ func (f *Fetcher) await(t *content.Table, ref content.Ref) (p *pending, stopped 
 		f.urged = false
 		f.wake()
 	}
-	return p, stopped
+	return p, stopped, false
 }
 
 // pending finds a chunk that is read, or begins to want it. The caller holds mu.

@@ -76,6 +76,9 @@ func (f *Fetcher) next(ctx context.Context) policy.Step {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
+	if f.held {
+		return policy.Step{}
+	}
 	paused := now.Before(f.resume)
 	if paused && len(f.chunks) == 0 {
 		return policy.Step{Wake: f.resume}
@@ -149,6 +152,8 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, a *asked) {
 	case wrong.Kind == policy.Bad:
 		f.cfg.Log.Warn("peer sent wrong bytes", "peer", r.Peer, "segment", wrong.Ref.Segment, "chunk", wrong.Ref.Index)
 		f.transfer.Failed(now, r.ID, wrong)
+	case f.held: // the peer is not to blame
+		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy})
 	case errors.As(err, &store):
 		f.cannotStore(now, store.error)
 		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy}) // the peer is not to blame

@@ -17,6 +17,9 @@ import (
 // retryAfter is what a client is told to wait when bytes cannot be had: about how long it takes until another holder is found.
 const retryAfter = 30 * time.Second
 
+// pausedRetry is what a client is told to wait when the operator has paused a collection: that is a matter of hours, not of seconds.
+const pausedRetry = time.Hour
+
 //go:embed error.html
 var errorHTML string
 

@@ -78,6 +78,8 @@ func (g *Gateway) serveFront(w http.ResponseWriter, r *http.Request, all []*Coll
 			k.Href = template.URL(c.ID.String() + "/")
 		}
 		switch {
+		case c.Paused:
+			k.State, k.Href = "The operator of this mirror has paused it.", ""
 		case c.Served == nil:
 			k.State, k.Href = "The first release is still being fetched.", ""
 		case now.After(c.Expires):

@@ -32,6 +32,7 @@ type Catalogue interface {
 type Collection struct {
 	ID      content.ID
 	Name    string
+	Paused  bool       // the operator wants nothing of it to be served; Served is nil
 	Served  *Release   // nil: nothing can be served yet
 	Next    *Release   // newer than the served one and not whole here yet, its metadata is; nil if there is none
 	Kept    []*Release // replaced ones within grace, newest first

@@ -277,6 +277,10 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 		g.serveMirrorlist(w, r, c, "")
 		return
 	}
+	if c.Paused {
+		unavailable(w, pausedRetry, fmt.Sprintf("The operator of this mirror has paused %s. Take another mirror.", c.Name))
+		return
+	}
 	if c.Served == nil {
 		unavailable(w, retryAfter, fmt.Sprintf("This mirror is still fetching the first release of %s. Try again in a moment, or take another mirror.", c.Name))
 		return
