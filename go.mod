@@ -16,6 +16,7 @@ require (
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
 	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
 	github.com/multiformats/go-multistream v0.6.1 // proposing a protocol along with the first bytes of a stream
+	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/quic-go/quic-go v0.64.1 // round-trip times of QUIC connections
 	github.com/rogpeppe/go-internal v1.16.0 // tests: the command line as scripts
 	github.com/sigstore/sigstore v1.10.6 // the signer interface that go-tuf asks for
@@ -24,8 +25,9 @@ require (
 	github.com/theupdateframework/go-tuf/v2 v2.4.2 // TUF metadata and its verification
 	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
-	golang.org/x/sync v0.22.0 // semaphores and error groups
-	golang.org/x/sys v0.47.0 // file locks, hole punching, free space
+	golang.org/x/net v0.59.0 // a limit for connections
+	golang.org/x/sync v0.23.0 // semaphores and error groups
+	golang.org/x/sys v0.48.0 // file locks, hole punching, free space
 	pgregory.net/rapid v1.3.0 // tests: properties against a dumb second version
 )
 
@@ -72,7 +74,7 @@ require (
 	github.com/ipld/go-ipld-prime v0.24.0 // indirect
 	github.com/jackpal/go-nat-pmp v1.0.2 // indirect
 	github.com/jbenet/go-temp-err-catcher v0.1.0 // indirect
-	github.com/klauspost/compress v1.19.1 // indirect
+	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/koron/go-ssdp v0.9.1 // indirect
 	github.com/kr/pretty v0.3.1 // indirect
@@ -126,10 +128,9 @@ require (
 	github.com/pion/webrtc/v4 v4.1.2 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/polydawn/refmt v0.90.0 // indirect
-	github.com/prometheus/client_golang v1.24.1 // indirect
-	github.com/prometheus/client_model v0.6.2 // indirect
-	github.com/prometheus/common v0.70.1 // indirect
-	github.com/prometheus/procfs v0.21.1 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
+	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/webtransport-go v0.13.0 // indirect
 	github.com/secure-systems-lab/go-securesystemslib v0.11.0 // indirect
@@ -148,17 +149,16 @@ require (
 	go.uber.org/mock v0.6.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
-	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260718201538-764159d718ef // indirect
-	golang.org/x/mod v0.38.0 // indirect
-	golang.org/x/net v0.57.0 // indirect
-	golang.org/x/telemetry v0.0.0-20260717140457-bdb89881bb75 // indirect
-	golang.org/x/term v0.45.0 // indirect
-	golang.org/x/text v0.40.0 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/telemetry v0.0.0-20260811182544-a038080d80e5 // indirect
+	golang.org/x/term v0.46.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
-	golang.org/x/tools v0.48.0 // indirect
+	golang.org/x/tools v0.49.0 // indirect
 	gonum.org/v1/gonum v0.17.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260526163538-3dc84a4a5aaa // indirect
-	google.golang.org/protobuf v1.36.11 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 	lukechampine.com/blake3 v1.4.1 // indirect
 )

@@ -63,21 +63,29 @@ func GatewayURL(text string) (string, error) {
 	return s, nil
 }
 
-// web is the HTTP face of a node.
+// web are the HTTP faces of a node: for everybody, and for its operator.
 type web struct {
 	catalogue catalogue
 	url       string // as others reach it
 	others    gateways
 	gateway   *gateway.Gateway
-	server    *gateway.Server // nil: this node has none
+	server    *gateway.Server    // nil: this node has none
+	dashboard *control.Dashboard // nil: this node has none
 }
 
-// openWeb makes the gateway and takes its port.
+// openWeb makes the dashboard and the gateway and takes their ports.
 func (n *Node) openWeb() error {
 	w := &n.web
 	w.catalogue = catalogue{collections: n.all, mirrors: w.others.mirrors, now: n.cfg.Now, log: func(c *collection, manifest content.Digest, err error) {
 		n.log.Debug("a release is not served by the gateway", "collection", c.id, "manifest", manifest, "reason", err)
 	}}
+	if at := n.cfg.Dashboard; at != nil {
+		d, err := control.ListenDashboard(control.DashboardConfig{Listen: *at, Status: n.Status, Now: n.cfg.Now, Log: n.log})
+		if err != nil {
+			return err
+		}
+		w.dashboard = d
+	}
 	cfg := n.cfg.Gateway
 	if cfg == nil {
 		return nil
@@ -104,14 +112,21 @@ func (n *Node) startWeb(t *tasks) {
 	if n.web.server != nil {
 		t.must("gateway", n.web.server.Run)
 	}
+	if n.web.dashboard != nil {
+		t.must("dashboard", n.web.dashboard.Run)
+	}
 }
 
-// closeWeb gives the port back; it does nothing after Run.
+// closeWeb gives the ports back; it does nothing after Run.
 func (n *Node) closeWeb() error {
-	if n.web.server == nil {
-		return nil
+	var err error
+	if n.web.dashboard != nil {
+		err = n.web.dashboard.Close()
 	}
-	return errors.Join(n.web.server.Close(), n.web.gateway.Close())
+	if n.web.server == nil {
+		return err
+	}
+	return errors.Join(err, n.web.server.Close(), n.web.gateway.Close())
 }
 
 // Gateway gives the address of the root of the gateway as it is reached from this machine; "" if there is none.

@@ -40,6 +40,7 @@ type Config struct {
 	ScrubRate  int64          // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 	Limit      limit.Config   // what may be sent and received; File, Now, Changed and Log are the node's own
 	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none
+	Dashboard  *string        // host:port of the dashboard; "": control.DefaultDashboard, or a free port when it is taken; nil: none
 	UserAgent  string         // default "swarmnode"
 	Log        *slog.Logger   // default: discard
 	// Now is the clock by which signatures and records are judged and made; default time.Now.
@@ -294,6 +295,9 @@ func (n *Node) Notes() []string {
 	notes := []string{n.host.ListenNote()}
 	if n.web.server != nil {
 		notes = append(notes, n.web.server.Note())
+	}
+	if n.web.dashboard != nil {
+		notes = append(notes, n.web.dashboard.Note())
 	}
 	return slices.DeleteFunc(notes, func(s string) bool { return s == "" })
 }

@@ -23,6 +23,9 @@ func (n *Node) Status() control.Status {
 	now := n.cfg.Now()
 	s := control.Status{ID: string(n.host.ID()), Addrs: n.host.Addrs(), Home: n.cfg.Home, Started: n.started}
 	s.Gateway = n.web.status()
+	if n.web.dashboard != nil {
+		s.Dashboard = n.web.dashboard.URL()
+	}
 	s.BytesIn, s.BytesOut = n.host.Traffic()
 	for _, p := range n.host.Peers() {
 		peer := control.Peer{ID: string(p.ID), Transport: p.Transport, RTT: p.RTT, Inbound: p.Inbound, Since: p.Since, BytesIn: p.BytesIn, BytesOut: p.BytesOut}

@@ -157,6 +157,7 @@ func (a *app) mirror(ctx context.Context, n *node.Node, asJSON bool) error {
 	if !asJSON {
 		fmt.Fprintf(a.stdout, "This node is %s, until you press Ctrl-C.\n", bestAddr(s.Addrs))
 		a.tellGateway(s.Gateway)
+		a.tellDashboard(s.Dashboard)
 	}
 	return watch(ctx, func() (bool, error) { return false, w.look(n.Status()) })
 }

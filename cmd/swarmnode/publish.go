@@ -201,6 +201,7 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 	if !o.json {
 		fmt.Fprintf(a.stdout, "\nServing it until you press Ctrl-C.\n")
 		a.tellGateway(n.Status().Gateway)
+		a.tellDashboard(n.Status().Dashboard)
 	}
 	w := mirrorWatch{app: a, json: o.json, until: o.untilReplicas, id: res.ID}
 	return watch(ctx, func() (bool, error) { return w.look(n.Status()) })

@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
 // node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
-// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; all set GATEWAY to the address of its gateway. "appears FILE TEXT" waits until a process in
+// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; all set GATEWAY
+// and DASHBOARD to the addresses of these. "appears FILE TEXT" waits until a process in
 // the background has written that. "http STATUS URL FILE" makes a GET and writes the body to
 // FILE.
 func TestScripts(t *testing.T) {
@@ -69,6 +70,8 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 				if ok(c) {
 					ts.Setenv("ID", c.ID.String())
 					ts.Setenv("ADDR", bestAddr(s.Addrs))
+					ts.Setenv("DASHBOARD", s.Dashboard)
+					ts.Setenv("DASHBOARD_HOST", strings.Trim(strings.TrimPrefix(s.Dashboard, "http:"), "/"))
 					if s.Gateway != nil {
 						ts.Setenv("GATEWAY", s.Gateway.Local)
 						ts.Setenv("GATEWAY_HOST", strings.Trim(strings.TrimPrefix(s.Gateway.Local, "http:"), "/"))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 // watchEvery is how often a command looks at the status of the node that it tells about.
 const watchEvery = 300 * time.Millisecond
 
+// noDashboard is the value of --dashboard for a node that shows itself only by `status`.
+const noDashboard = "none"
+
 // nodeFlags are the flags of the commands that run a node.
 type nodeFlags struct {
 	listen    []string
@@ -29,6 +33,7 @@ type nodeFlags struct {
 	scrubRate sizeFlag
 	gatewayFlags
 	limitFlags
+	dashboard string
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -40,6 +45,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.public, "public", false, "this machine is reachable from everywhere: do not test it, help others to find each other")
 	fl.Var(&f.scrubRate, "scrub-rate", "how much per second of what is kept is read again and compared, such as 20MB (default 8MiB, or what a pass in 30 days needs)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
+	fl.StringVar(&f.dashboard, "dashboard", "", "host:port of the page and the metrics for you, the operator, such as :4180 for all addresses of this machine; \"none\" for none (default 127.0.0.1:4180, else a free port)")
 	f.addGateway(fl)
 	f.addLimits(fl)
 }
@@ -50,7 +56,16 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 		return node.Config{}, err
 	}
 	limits, err := f.limitConfig()
-	return node.Config{Gateway: gateway, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
+	if err == nil && f.dashboard != "" && f.dashboard != noDashboard {
+		if _, _, bad := net.SplitHostPort(f.dashboard); bad != nil {
+			err = misuse("--dashboard %s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(f.dashboard))
+		}
+	}
+	dashboard := &f.dashboard
+	if f.dashboard == noDashboard {
+		dashboard = nil
+	}
+	return node.Config{Gateway: gateway, Limit: limits, Dashboard: dashboard, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
 

@@ -89,6 +89,9 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 				g.Answers, g.Failed, size(int64(g.Bytes)), g.Refused, g.Slow, g.Connections)
 		}
 	}
+	if s.Dashboard != "" {
+		fmt.Fprintf(out, "  dashboard %s\n", s.Dashboard)
+	}
 	fmt.Fprintf(out, "  home      %s\n", s.Home)
 	fmt.Fprintf(out, "  traffic   %s received, %s sent in %s\n", size(s.BytesIn), size(s.BytesOut), now.Sub(s.Started).Round(time.Second))
 	writeLimits(out, s.Limits, "  ")

@@ -39,6 +39,7 @@ type Status struct {
 	ID          string       `json:"id"`      // peer ID
 	Addrs       []string     `json:"addrs"`   // as others can bootstrap from
 	Gateway     *Gateway     `json:"gateway,omitempty"`
+	Dashboard   string       `json:"dashboard,omitempty"` // URL, as it is reached from this machine
 	Home        string       `json:"home"`
 	Started     time.Time    `json:"started"`
 	Collections []Collection `json:"collections"`
