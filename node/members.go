@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -30,8 +29,12 @@ const (
 	lookEvery = 5 * time.Second
 	// banTime is how long a peer that sent wrong bytes is not dialed: as long as policy.Transfer does not ask it.
 	banTime = 24 * time.Hour
-	// dialTimeout bounds one attempt to reach a member.
-	dialTimeout = 15 * time.Second
+	// dialTimeout bounds one attempt to reach a member: 15 s for a connection, and as long again and a little more for a direct
+	// one when the first one passes a relay.
+	dialTimeout = 40 * time.Second
+	// tellElsewhereAfter is the least time between two records that are sent because the node is reached elsewhere: a relay has
+	// a place for it, or its router got another address. What comes within moments goes into one record.
+	tellElsewhereAfter = 5 * time.Second
 )
 
 // tellMembers sends this node's member record: when it changes, when a neighbour comes, and from time to time.
@@ -49,14 +52,14 @@ func (n *Node) tellMembers(ctx context.Context, c *collection) error {
 		case <-timer.C:
 		case now := <-tick.C:
 			members := len(c.listener.Heard(now, 0).Members)
-			if !t.again(now, c.topic.Peers(), members) && !t.moved(now, n.place.now(), members) {
+			if !t.elsewhere(now, n.host.Addrs()) && !t.again(now, c.topic.Peers(), members) && !t.moved(now, n.place.now(), members) {
 				continue
 			}
 		}
 		timer.Reset(gossip.MemberInterval)
 		now := n.cfg.Now()
-		t.claim = n.place.now().Claim()
-		if err := n.tellMember(ctx, c, t.claim, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
+		t.claim, t.addrs = n.place.now().Claim(), n.host.Addrs()
+		if err := n.tellMember(ctx, c, t, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
 			n.log.Warn("member record not sent", "collection", c.id, "error", err)
 		}
 	}
@@ -68,6 +71,12 @@ type teller struct {
 	issued int64 // unix seconds
 	told   map[gossip.PeerID]bool
 	claim  gossip.Coordinate
+	addrs  []string
+}
+
+// elsewhere reports whether to send the record because this node is reached at other addresses than it said.
+func (t *teller) elsewhere(now time.Time, addrs []string) bool {
+	return now.Sub(t.sent) >= tellElsewhereAfter && !slices.Equal(addrs, t.addrs)
 }
 
 // issue notes that a record is sent to these neighbours and gives its time. Records go by whole seconds and only a later one
@@ -101,8 +110,8 @@ func (t *teller) again(now time.Time, peers []gossip.PeerID, members int) bool {
 	return now.Sub(t.sent) >= pause && slices.ContainsFunc(peers, func(p gossip.PeerID) bool { return !t.told[p] })
 }
 
-func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coordinate, issued int64) error {
-	m := gossip.Member{Collection: c.id, Coordinate: claim, Addrs: n.host.Addrs(), Disk: uint64(max(n.cfg.Disk, 0)), Gateway: n.web.url, Issued: issued}
+func (n *Node) tellMember(ctx context.Context, c *collection, t teller, issued int64) error {
+	m := gossip.Member{Collection: c.id, Coordinate: t.claim, Addrs: t.addrs, Disk: uint64(max(n.cfg.Disk, 0)), Gateway: n.web.url, Issued: issued}
 	if c.outlet.shut() {
 		m.Gateway = ""
 	} else if c.master != nil {
@@ -113,9 +122,6 @@ func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coord
 	}
 	if n.limit.Over() { // it gives nothing now: nobody is to be sent here or to count on it
 		m.Gateway, m.Complete = "", false
-	}
-	if len(m.Addrs) > gossip.MaxAddrs {
-		m.Addrs = m.Addrs[:gossip.MaxAddrs]
 	}
 	h := n.host.Libp2p()
 	sealed, err := topic.SealMember(h.Peerstore().PrivKey(h.ID()), m)
@@ -259,12 +265,7 @@ func (k *neighbourhood) dial(ctx context.Context, id gossip.PeerID, addrs []stri
 	k.c.tasks.run(ctx, "dial", func(ctx context.Context) error {
 		dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		err := errors.New("no address is known")
-		for _, a := range addrs {
-			if _, err = n.host.Connect(dctx, a+"/p2p/"+string(id)); err == nil {
-				break
-			}
-		}
+		err := n.host.ConnectAny(dctx, id, addrs)
 		if err != nil {
 			n.log.Debug("a member is not reachable", "peer", id, "error", err)
 		}

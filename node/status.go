@@ -12,6 +12,7 @@ import (
 	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
+	"swarmnode/node/p2p"
 	"swarmnode/node/publish"
 )
 
@@ -22,7 +23,7 @@ const staleAfter = 3
 func (n *Node) Status() control.Status {
 	now := n.cfg.Now()
 	s := control.Status{ID: string(n.host.ID()), Addrs: n.host.Addrs(), Home: n.cfg.Home, Started: n.started}
-	s.Gateway = n.web.status()
+	s.Gateway, s.Reach = n.web.status(), n.reach()
 	if n.web.dashboard != nil {
 		s.Dashboard = n.web.dashboard.URL()
 	}
@@ -50,6 +51,9 @@ func (n *Node) Status() control.Status {
 		x := n.collectionStatus(c, now)
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
+		if s.Reach.Way == string(p2p.WayOutbound) && x.Published {
+			worries = append(worries, concern{unreachable, "unreachable: nobody can connect to this node, which publishes: let TCP and UDP to its port through the router or firewall"})
+		}
 	}
 	for dir, b := range n.brokenOnes() {
 		worries = append(worries, concern{broke, fmt.Sprintf("broken: collection %s cannot be opened: %v", cmp.Or(b.record.Name, dir), b.err)})
@@ -59,6 +63,17 @@ func (n *Node) Status() control.Status {
 		s.Verdict, s.Fine = "idle: no collection is mirrored or published", false
 	}
 	return s
+}
+
+// reach tells how others get to this node.
+func (n *Node) reach() control.Reach {
+	r := n.host.Reach()
+	x := control.Reach{Way: string(r.Way), Since: r.Since, Confirmed: r.Confirmed, Forwarded: r.Forwarded, Punched: r.Punched,
+		Unpunched: r.Unpunched, PunchTime: r.PunchTime.Seconds()}
+	for _, id := range r.Relays {
+		x.Relays = append(x.Relays, string(id))
+	}
+	return x
 }
 
 // verdict is all there is to worry about in one line, the worst first.
@@ -184,6 +199,7 @@ const (
 	usedUp
 	troubled
 	expired
+	unreachable
 	lonely
 	behind
 	stale

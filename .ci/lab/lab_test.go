@@ -13,6 +13,7 @@ house*2 20 50 10 0.5 2   # copper
 centre  -  -  1  0
 pair house2 centre 40
 seed 7
+net 11.77.1.0/24
 `
 
 func TestTopology(t *testing.T) {
@@ -24,8 +25,8 @@ func TestTopology(t *testing.T) {
 	for _, n := range top.Nodes {
 		names = append(names, n.Name)
 	}
-	if want := []string{"house1", "house2", "centre"}; !slices.Equal(names, want) || top.Seed != 7 {
-		t.Errorf("nodes %v, seed %d; want %v, 7", names, top.Seed, want)
+	if want := []string{"house1", "house2", "centre"}; !slices.Equal(names, want) || top.Seed != 7 || top.address(2) != "11.77.1.3" {
+		t.Errorf("nodes %v, seed %d, the third at %s; want %v, 7, 11.77.1.3", names, top.Seed, top.address(2), want)
 	}
 	if n := top.Nodes[0]; n.Up != 20e6 || n.Down != 50e6 {
 		t.Errorf("house1 has %v up, %v down", n.Up, n.Down)
@@ -49,7 +50,7 @@ func TestTopology(t *testing.T) {
 func TestTopologyRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "a 1 1 1", "a 1 1 1 1 1 1", "a x 1 1 0", "a 0 1 1 0", "a 1 1 -1 0", "a 1 1 1 101", "A 1 1 1 0", "../a 1 1 1 0", "core 1 1 1 0",
-		"a 1 1 1 0\na 1 1 1 0", "a*999 1 1 1 0", "a 1 1 1 0\npair a b 1", "a 1 1 1 0\npair a a 1", "a 1 1 1 0\nseed x", "a 1 1 NaN 0",
+		"a 1 1 1 0\na 1 1 1 0", "a*999 1 1 1 0", "a 1 1 1 0\npair a b 1", "a 1 1 1 0\npair a a 1", "a 1 1 1 0\nseed x", "a 1 1 1 0\nnet 11.77.1.1/24", "a 1 1 1 0\nnet 11.77.0.0/16", "a 1 1 NaN 0",
 	} {
 		if _, err := parseTopology(strings.NewReader(text)); err == nil {
 			t.Errorf("%q was accepted", text)

@@ -30,6 +30,7 @@ Topology, one thing per line, # begins a comment:
                                        middle of the network (one way), LOSS in % of the packets, JITTER in ms;
                                        NODE*5 stands for NODE1 to NODE5
   pair A B DELAY [LOSS [JITTER]]       one way between these two, instead of what their own lines give
+  net A.B.C.0/24                       the addresses (10.77.1.0/24 unless told; some programs take those of private networks for a LAN)
   mtu N                                largest packet (1500 unless told; with a larger one this machine carries more)
   seed N                               what losses and jitter are drawn from (1 unless told)
 `
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		fmt.Println(t.MTU)
 		for i, n := range t.Nodes {
-			fmt.Println(n.Name, address(i), t.onWire(n.Up), t.onWire(n.Down))
+			fmt.Println(n.Name, t.address(i), t.onWire(n.Up), t.onWire(n.Down))
 		}
 		return nil
 	case "serve":

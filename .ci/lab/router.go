@@ -126,7 +126,7 @@ func (n *network) ends(data []byte) (from, to int, ok bool) {
 	src, dst := [4]byte(data[12:16]), [4]byte(data[16:20])
 	from, to = int(src[3])-1, int(dst[3])-1
 	ours := func(a [4]byte, i int) bool {
-		return a[0] == 10 && a[1] == 77 && a[2] == 1 && i >= 0 && i < len(n.topology.Nodes)
+		return [3]byte(a[:3]) == n.topology.Net && i >= 0 && i < len(n.topology.Nodes)
 	}
 	return from, to, ours(src, from) && ours(dst, to) && from != to
 }

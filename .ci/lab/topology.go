@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -32,12 +33,15 @@ type Path struct {
 type Topology struct {
 	Seed  uint64
 	MTU   int
+	Net   [3]byte // of all addresses
 	Nodes []Node
 	pairs map[[2]int]Path // the smaller index first
 }
 
 // address is where node i is reached. The addresses exist inside the namespaces of the lab only.
-func address(i int) string { return fmt.Sprintf("10.77.1.%d", i+1) }
+func (t *Topology) address(i int) string {
+	return fmt.Sprintf("%d.%d.%d.%d", t.Net[0], t.Net[1], t.Net[2], i+1)
+}
 
 // between gives the path of a packet from node a to node b.
 func (t *Topology) between(a, b int) Path {
@@ -62,7 +66,7 @@ func readTopology(path string) (*Topology, error) {
 }
 
 func parseTopology(r io.Reader) (*Topology, error) {
-	t := &Topology{Seed: 1, MTU: 1500, pairs: map[[2]int]Path{}}
+	t := &Topology{Seed: 1, MTU: 1500, Net: [3]byte{10, 77, 1}, pairs: map[[2]int]Path{}}
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
@@ -76,6 +80,8 @@ func parseTopology(r io.Reader) (*Topology, error) {
 			err = t.seed(fields[1:])
 		case "mtu":
 			err = t.mtu(fields[1:])
+		case "net":
+			err = t.net(fields[1:])
 		case "pair":
 			err = t.pair(fields[1:])
 		default:
@@ -110,6 +116,17 @@ func (t *Topology) mtu(f []string) (err error) {
 		return fmt.Errorf("want: mtu BYTES, 576 to 65000")
 	}
 	return nil
+}
+
+func (t *Topology) net(f []string) error {
+	if len(f) == 1 {
+		if p, err := netip.ParsePrefix(f[0]); err == nil && p.Bits() == 24 && p.Addr().Is4() && p == p.Masked() {
+			a := p.Addr().As4()
+			t.Net = [3]byte(a[:3])
+			return nil
+		}
+	}
+	return fmt.Errorf("want: net A.B.C.0/24")
 }
 
 // What a full packet has beside TCP's payload: Ethernet's header, which the kernel counts, IPv4's, and TCP's with timestamps.

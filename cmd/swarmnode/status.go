@@ -75,6 +75,7 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 	for _, a := range s.Addrs {
 		fmt.Fprintf(out, "  address   %s\n", a)
 	}
+	fmt.Fprintf(out, "  reached   %s\n", reachLine(s.Reach))
 	if g := s.Gateway; g != nil {
 		known := ""
 		switch {
@@ -113,6 +114,34 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 		}
 		fmt.Fprintf(out, "    %s %s %s, round trip %s, %s received, %s sent\n", p.ID, p.Addr, p.Transport, p.RTT.Round(10*time.Microsecond), size(p.BytesIn), size(p.BytesOut))
 	}
+}
+
+// reachLine tells how others get to the node, and what helps where they cannot.
+func reachLine(r control.Reach) string {
+	var line string
+	switch r.Way {
+	case "public":
+		line = "by anybody"
+		if len(r.Confirmed) > 0 {
+			line += ", confirmed at " + r.Confirmed[0]
+		}
+		if r.Forwarded {
+			line += ", which the router passes on"
+		}
+	case "relay":
+		line = fmt.Sprintf("through %s, which then lets go: content takes direct connections only", count(len(r.Relays), "relay"))
+	case "outbound":
+		line = "by nobody: it serves over the connections that it opens; let TCP and UDP to its port through the router to change that"
+	default:
+		return "not known yet: it takes another node with a public address to find out"
+	}
+	if r.Punched+r.Unpunched > 0 {
+		line += fmt.Sprintf("\n            %s through both routers, %d failed", count(r.Punched, "direct connection"), r.Unpunched)
+	}
+	if r.PunchTime > 0 {
+		line += fmt.Sprintf(", the last one took %.2f s", r.PunchTime)
+	}
+	return line
 }
 
 // writeOffenders names peers that did what no honest node does.

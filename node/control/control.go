@@ -38,6 +38,7 @@ type Status struct {
 	Fine        bool         `json:"fine"`    // nothing to worry about
 	ID          string       `json:"id"`      // peer ID
 	Addrs       []string     `json:"addrs"`   // as others can bootstrap from
+	Reach       Reach        `json:"reach"`
 	Gateway     *Gateway     `json:"gateway,omitempty"`
 	Dashboard   string       `json:"dashboard,omitempty"` // URL, as it is reached from this machine
 	Home        string       `json:"home"`
@@ -49,6 +50,18 @@ type Status struct {
 	BytesIn     int64        `json:"bytes_in"`            // content and metadata received since the start
 	BytesOut    int64        `json:"bytes_out"`           // and sent
 	Limits      Limits       `json:"limits"`
+}
+
+// Reach is how others get to a node.
+type Reach struct {
+	Way       string    `json:"way"` // public, relay, outbound (only over connections that the node opens itself) or unknown
+	Since     time.Time `json:"since"`
+	Confirmed []string  `json:"confirmed,omitempty"` // public addresses at which another node has reached this one
+	Forwarded bool      `json:"forwarded,omitempty"` // one of these is a router's
+	Relays    []string  `json:"relays,omitempty"`    // peers by which others meet this node
+	Punched   uint64    `json:"punched"`             // direct connections opened through the routers of both sides
+	Unpunched uint64    `json:"unpunched"`           // attempts at that which failed
+	PunchTime float64   `json:"punch_seconds,omitempty"`
 }
 
 // Gateway is the HTTP server for ordinary clients.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
@@ -44,6 +45,40 @@ func parseAddr(s string) (peer.AddrInfo, error) {
 	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{where}}, nil
 }
 
+const (
+	// punchWait is how long two nodes get for a direct connection after they have met through a relay: the library tries three
+	// times, 5 s each (16 s were measured).
+	punchWait = 20 * time.Second
+	// punchLook is how often that is looked at.
+	punchLook = 20 * time.Millisecond
+)
+
+// ErrOnlyRelayed says that a peer was met through a relay, and that the routers in between let no direct connection through.
+var ErrOnlyRelayed = errors.New("it can be met through a relay only, and no direct connection comes about: the routers on both sides prevent it")
+
+// ConnectAny connects to a peer by any of these addresses, without /p2p/ID at their end. Several at once: most of them may be of a
+// network that is not reached from here.
+func (h *Host) ConnectAny(ctx context.Context, id gossip.PeerID, addrs []string) error {
+	p, err := peer.Decode(string(id))
+	if err != nil {
+		return fmt.Errorf("connect to %q: %w", id, err)
+	}
+	info := peer.AddrInfo{ID: p}
+	for _, s := range addrs {
+		if a, err := ma.NewMultiaddr(s); err == nil && len(a) > 0 {
+			info.Addrs = append(info.Addrs, a)
+		}
+	}
+	if len(info.Addrs) == 0 {
+		return fmt.Errorf("no address of %s is known", id)
+	}
+	if !h.begin() {
+		return ErrClosed
+	}
+	defer h.wg.Done()
+	return h.dial(ctx, info)
+}
+
 // Connect connects to the node at addr, a multiaddr that ends in /p2p/ID, and says who it is. A node with another
 // key at that address is a [PeerMismatchError].
 func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) {
@@ -66,20 +101,48 @@ func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) 
 
 // dial connects to a peer now, whatever the library thinks of earlier attempts.
 func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
+	dctx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
 	defer cancel()
 	if s, ok := h.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(info.ID)
 	}
 	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
 	// Not the host's Connect, which waits until the peer has said what it is.
-	if _, err := h.host.Network().DialPeer(ctx, info.ID); err != nil {
+	conn, err := h.host.Network().DialPeer(dctx, info.ID)
+	if err != nil {
 		err = dialError(info, err)
 		var mismatch *PeerMismatchError
 		if errors.As(err, &mismatch) { // or every later attempt would try there again
 			h.host.Peerstore().SetAddrs(info.ID, info.Addrs, 0)
 		}
 		return err
+	}
+	if conn.Stat().Limited {
+		return h.waitDirect(ctx, info.ID)
+	}
+	return nil
+}
+
+// waitDirect waits until a peer that was met through a relay is connected directly: it tries that now, for it was called.
+func (h *Host) waitDirect(ctx context.Context, p peer.ID) error {
+	wait, cancel := context.WithTimeout(ctx, punchWait)
+	defer cancel()
+	tick := time.NewTicker(punchLook)
+	defer tick.Stop()
+	for !h.connected(p) {
+		select {
+		case <-tick.C:
+			continue
+		case <-wait.Done():
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("connect to %s: %w", p, context.Cause(ctx))
+		}
+		// The next attempt begins with a new connection through the relay: the other node tries once for each.
+		if err := h.host.Network().ClosePeer(p); err != nil {
+			h.cfg.Log.Debug("a relayed connection is not closed well", "peer", p, "error", err)
+		}
+		return fmt.Errorf("connect to %s: %w", p, ErrOnlyRelayed)
 	}
 	return nil
 }

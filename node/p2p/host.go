@@ -23,6 +23,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -55,6 +56,7 @@ type Host struct {
 	peers    *peers
 	keeper   *keeper
 	adverts  *adverts
+	reach    *reach
 	note     string        // about the port, see ListenNote
 	stopped  chan struct{} // closed by Close
 	once     sync.Once     // Close
@@ -88,11 +90,11 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
-		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), note: plan.note, stopped: make(chan struct{})}
+		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, stopped: make(chan struct{})}
 	if err := h.peers.bad.load(time.Now()); err != nil {
 		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
 	}
-	if h.host, err = newLibp2p(cfg, key, h.relays, h.peers.bad); err != nil {
+	if h.host, err = newLibp2p(cfg, key, h); err != nil {
 		return nil, fmt.Errorf("start the p2p host: %w", err)
 	}
 	h.ready.Store(true)
@@ -112,6 +114,9 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 		return err
 	}
 	h.wg.Go(func() { h.watchPeers(life, events) })
+	if err := h.watchReach(life); err != nil {
+		return err
+	}
 	h.wg.Go(func() { h.peers.tell(life) })
 	h.handle(life, chunksProtocol, 2048, h.serveChunks)
 	h.handle(life, blocksProtocol, 2048, h.serveBlocks)
@@ -148,7 +153,9 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 
 var setObservers sync.Once // the library keeps the number in a package variable
 
-func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource, gater *offenders) (host.Host, error) {
+// newLibp2p makes the library's host. Of h it uses only what is there before that host is.
+func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
+	gater := h.peers.bad
 	setObservers.Do(func() { observedaddrs.ActivationThresh = observers })
 	rm, err := newResourceManager()
 	if err != nil {
@@ -168,26 +175,27 @@ func newLibp2p(cfg Config, key crypto.PrivKey, relays autorelay.PeerSource, gate
 		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),
 		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(h.reach.rank), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
 	}
 	if cfg.Client {
 		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)
 	}
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
-		libp2p.EnableHolePunching(), libp2p.EnableAutoNATv2(),
+		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)), libp2p.EnableAutoNATv2(),
 		// The DHT's mode and AutoRelay listen to version 1 only.
 		libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	if cfg.NATPortMap {
 		opts = append(opts, libp2p.NATPortMap())
 	}
+	rc := relay.DefaultResources()
+	rc.Limit.Data, rc.MaxReservationsPerIP = relayData, 32
+	opts = append(opts, libp2p.EnableRelayService(relay.WithResources(rc))) // it runs while this node is known to be public
 	if cfg.Public {
-		rc := relay.DefaultResources()
-		rc.Limit.Data, rc.MaxReservationsPerIP = relayData, 32
-		opts = append(opts, libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService(relay.WithResources(rc)))
+		opts = append(opts, libp2p.ForceReachabilityPublic())
 	} else {
 		// The library's figures are for a big network: it would wait for minutes.
-		opts = append(opts, libp2p.EnableAutoRelayWithPeerSource(relays, autorelay.WithBootDelay(5*time.Second),
+		opts = append(opts, libp2p.EnableAutoRelayWithPeerSource(h.relays, autorelay.WithBootDelay(5*time.Second),
 			autorelay.WithMinCandidates(1), autorelay.WithNumRelays(2), autorelay.WithBackoff(time.Minute),
 			autorelay.WithMinInterval(10*time.Second)))
 	}

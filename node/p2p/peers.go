@@ -236,6 +236,9 @@ func (h *Host) Peers() []PeerInfo {
 		if len(conns) == 0 {
 			continue
 		}
+		slices.SortStableFunc(conns, func(a, b network.Conn) int { // those that carry content first
+			return cmp.Compare(strings.Count(a.RemoteMultiaddr().String(), "/p2p-circuit"), strings.Count(b.RemoteMultiaddr().String(), "/p2p-circuit"))
+		})
 		st := conns[0].Stat()
 		info := PeerInfo{
 			ID: gossip.PeerID(p.String()), Transport: conns[0].ConnState().Transport, Inbound: st.Direction == network.DirInbound,
