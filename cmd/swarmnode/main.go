@@ -76,7 +76,9 @@ type app struct {
 	env     func(string) (string, bool)
 
 	home     string
+	config   string // --config as given
 	logLevel string
+	sources  map[string]source // by flag; those that are missing have their default
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -111,6 +113,7 @@ See it work first, all on this machine and cleaned up afterwards:
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
+	root.AddCommand(a.configCommand())
 	return root
 }
 
