@@ -152,3 +152,9 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// allCommands are the commands that people are told of.
+func allCommands() (list []*cobra.Command) {
+	eachCommand(testTree(), func(c *cobra.Command) { list = append(list, c) })
+	return list
+}

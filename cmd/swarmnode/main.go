@@ -113,7 +113,7 @@ See it work first, all on this machine and cleaned up afterwards:
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
-	root.AddCommand(a.configCommand())
+	root.AddCommand(a.configCommand(), a.manCommand())
 	return root
 }
 
