@@ -16,6 +16,7 @@ require (
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
 	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
 	github.com/multiformats/go-multistream v0.6.1 // proposing a protocol along with the first bytes of a stream
+	github.com/pelletier/go-toml/v2 v2.4.3 // the configuration file, with the line of each mistake
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/quic-go/quic-go v0.64.1 // round-trip times of QUIC connections
 	github.com/rogpeppe/go-internal v1.16.0 // tests: the command line as scripts

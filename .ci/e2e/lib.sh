@@ -28,7 +28,7 @@ story() {
   mkdir "$work/logs"
   # A home of its own for whatever is not told one, so that a story never meets the user's node; Go keeps its caches.
   GOPATH=$(go env GOPATH) GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
-  export GOPATH GOMODCACHE GOCACHE HOME=$work/user XDG_STATE_HOME=$work/user/state
+  export GOPATH GOMODCACHE GOCACHE HOME=$work/user XDG_STATE_HOME=$work/user/state XDG_CONFIG_HOME=$work/user/config
   unset SWARMNODE_HOME STATE_DIRECTORY
   mkdir -p "$HOME"
   trap 'ended $?' EXIT

@@ -102,6 +102,7 @@ func TestHome(t *testing.T) {
 	for _, c := range cases {
 		var errs lockedBuffer
 		a := &app{stdout: &errs, console: newConsole(&errs), env: func(k string) (string, bool) { v, ok := c.env[k]; return v, ok }}
+		c.env["SWARMNODE_CONFIG"] = noFile
 		root := a.rootCommand()
 		root.SetArgs([]string{"sim", "list"})
 		if err := root.Execute(); err != nil {
@@ -143,6 +144,7 @@ func TestNearest(t *testing.T) {
 
 // An interrupted command says how to go on and fails; nothing is left running.
 func TestInterrupted(t *testing.T) {
+	t.Setenv("SWARMNODE_CONFIG", noFile)
 	ctx, stop := context.WithCancelCause(t.Context())
 	stop(errInterrupted)
 	var out, errs lockedBuffer

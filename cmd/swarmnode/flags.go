@@ -13,33 +13,24 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// envPrefix begins the environment variable of each flag: --until-replicas is SWARMNODE_UNTIL_REPLICAS.
-const envPrefix = "SWARMNODE_"
-
 // serviceAnnotation marks the commands that run until they are stopped; they tell more by default.
 const serviceAnnotation = "service"
 
 func (a *app) globalFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "directory of all that is kept: keys, content, what was verified (default "+a.defaultHome()+")")
+	f.StringVar(&a.config, "config", "", "`FILE` with settings; \"none\" for no file (default "+a.defaultConfig()+", if there is one; see swarmnode config)")
 	f.StringVar(&a.logLevel, "log-level", "", "how much to tell on stderr: debug, info, warn or error (default: info for join and publish, else warn)")
 }
 
-// settle completes the flags of a command: what was not given comes from the environment, then from the defaults.
+// settle completes the flags of a command: what was not given comes from the environment, then from the configuration file, then
+// from the defaults.
 func (a *app) settle(cmd *cobra.Command) error {
-	var bad error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		name := envName(f.Name)
-		value, ok := a.env(name)
-		if !ok || value == "" || f.Changed || f.Name == "help" || bad != nil {
-			return
-		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			bad = misuse("the environment has %s=%q, which is no value for --%s: %v", name, value, f.Name, plainFlagError(err))
-		}
-	})
-	if bad != nil {
-		return bad
+	if cmd.Name() == cobra.ShellCompRequestCmd {
+		return nil // the command to be completed is settled instead
+	}
+	if err := a.fill(cmd); err != nil {
+		return err
 	}
 	if a.logLevel == "" {
 		a.logLevel = "warn"
@@ -59,10 +50,6 @@ func (a *app) settle(cmd *cobra.Command) error {
 	}
 	a.home = home
 	return nil
-}
-
-func envName(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // defaultHome is where everything is kept unless --home or SWARMNODE_HOME say otherwise.

@@ -76,7 +76,9 @@ type app struct {
 	env     func(string) (string, bool)
 
 	home     string
+	config   string // --config as given
 	logLevel string
+	sources  map[string]source // by flag; those that are missing have their default
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -112,7 +114,8 @@ See it work first, all on this machine and cleaned up afterwards:
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.peersCommand(), a.collectionsCommand(), a.pauseCommand(), a.resumeCommand(), a.logsCommand(), a.limitsCommand(), a.metricsCommand(),
-		a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
+		a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), a.configCommand(), a.manCommand(),
+		versionCommand())
 	return root
 }
 

@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_STATE_HOME", e.WorkDir+"/state")
+			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -117,6 +118,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs some seconds")
 	}
+	t.Setenv("SWARMNODE_CONFIG", noFile) // that of this machine is none of a test's business
 	keep := t.TempDir()
 	var out, errs lockedBuffer
 	if code := run(t.Context(), []string{"demo", "--keep", keep}, os.Stdin, &out, &errs); code != 0 {

@@ -10,10 +10,11 @@ import (
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  swarmnode version",
-		Args:    noArgs,
+		Use:         "version",
+		Short:       "Print the version",
+		Example:     "  swarmnode version",
+		Args:        noArgs,
+		Annotations: map[string]string{noFileAnnotation: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "swarmnode %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
