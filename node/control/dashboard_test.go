@@ -36,7 +36,7 @@ func showing(t *testing.T, cfg DashboardConfig) *Dashboard {
 }
 
 // ask gives the answer to a request of these lines.
-func ask(t *testing.T, d *Dashboard, lines ...string) (*http.Response, string) {
+func askPage(t *testing.T, d *Dashboard, lines ...string) (*http.Response, string) {
 	t.Helper()
 	c, err := net.Dial("tcp", d.tcp.Addr().String())
 	if err != nil {
@@ -63,7 +63,7 @@ func TestHealth(t *testing.T) {
 		code    int
 	}{{"fine", true, http.StatusOK}, {"short of disk: debian", false, http.StatusServiceUnavailable}} {
 		d := showing(t, DashboardConfig{Status: func() Status { return Status{Verdict: want.verdict, Fine: want.fine} }})
-		res, text := ask(t, d, "GET /health HTTP/1.1", "Host: localhost")
+		res, text := askPage(t, d, "GET /health HTTP/1.1", "Host: localhost")
 		if res.StatusCode != want.code || text != want.verdict+"\n" {
 			t.Errorf("%s: %s %q, want %d", want.verdict, res.Status, text, want.code)
 		}
@@ -89,14 +89,14 @@ func TestOtherNamesAreRefused(t *testing.T) {
 	d := showing(t, DashboardConfig{Status: func() Status { return busy(now) }})
 	own := d.tcp.Addr().String()
 	for _, path := range []string{"/", "/metrics", "/health", "/events"} {
-		if res, text := ask(t, d, "GET "+path+" HTTP/1.1", "Host: evil.example"); res.StatusCode != http.StatusMisdirectedRequest || strings.Contains(text, "debian") {
+		if res, text := askPage(t, d, "GET "+path+" HTTP/1.1", "Host: evil.example"); res.StatusCode != http.StatusMisdirectedRequest || strings.Contains(text, "debian") {
 			t.Errorf("%s by another name: %s", path, res.Status)
 		}
-		if res, text := ask(t, d, "GET "+path+" HTTP/1.1", "Host: "+own, "Origin: http://evil.example"); res.StatusCode != http.StatusForbidden || strings.Contains(text, "debian") {
+		if res, text := askPage(t, d, "GET "+path+" HTTP/1.1", "Host: "+own, "Origin: http://evil.example"); res.StatusCode != http.StatusForbidden || strings.Contains(text, "debian") {
 			t.Errorf("%s for a page of another site: %s", path, res.Status)
 		}
 	}
-	if res, _ := ask(t, d, "GET /metrics HTTP/1.1", "Host: "+own, "Origin: http://"+own); res.StatusCode != http.StatusOK {
+	if res, _ := askPage(t, d, "GET /metrics HTTP/1.1", "Host: "+own, "Origin: http://"+own); res.StatusCode != http.StatusOK {
 		t.Errorf("for its own page: %s", res.Status)
 	}
 }
@@ -105,7 +105,7 @@ func TestNothingCanBeChanged(t *testing.T) {
 	d := showing(t, DashboardConfig{Status: func() Status { return Status{} }})
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
 		for _, path := range []string{"/metrics", "/health"} {
-			if res, _ := ask(t, d, method+" "+path+" HTTP/1.1", "Host: localhost", "Content-Length: 0"); res.StatusCode != http.StatusMethodNotAllowed {
+			if res, _ := askPage(t, d, method+" "+path+" HTTP/1.1", "Host: localhost", "Content-Length: 0"); res.StatusCode != http.StatusMethodNotAllowed {
 				t.Errorf("%s %s: %s", method, path, res.Status)
 			}
 		}
