@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"github.com/quic-go/quic-go/http3"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"swarmnode/content"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -218,4 +221,48 @@ func TestStalledClientsLeaveRoom(t *testing.T) {
 			t.Errorf("%d buffers are still in use", n)
 		}
 	})
+}
+
+// countedReader counts what is read from it, without an end.
+type countedReader struct{ n atomic.Int64 }
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	r.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// TestBodiesAreNotBuffered: what a client sends as the body of a request, which nobody reads, takes little memory while the answer is made.
+func TestBodiesAreNotBuffered(t *testing.T) {
+	certFile, keyFile := pairFor(t, t.TempDir(), "gateway")
+	release := make(chan struct{})
+	s, _ := run(t, ServerConfig{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-release }), CertFile: certFile, KeyFile: keyFile})
+	trusting := &tls.Config{InsecureSkipVerify: true}
+	h2 := &http.Transport{TLSClientConfig: trusting.Clone(), ForceAttemptHTTP2: true}
+	h3 := &http3.Transport{TLSClientConfig: trusting.Clone()}
+	defer h2.CloseIdleConnections()
+	defer h3.Close()
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer close(release)
+	for name, rt := range map[string]http.RoundTripper{"HTTP/2": h2, "HTTP/3": h3} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var body countedReader
+		req, err := http.NewRequestWithContext(ctx, "POST", s.URL(), &body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Go(func() {
+			if resp, err := rt.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+		for body.n.Load() < receiveWindow/2 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond) // for more to come if it may
+		if n := body.n.Load(); n > 4*receiveWindow {
+			t.Errorf("%s: %d bytes of a body were taken that nobody reads", name, n)
+		}
+	}
 }
