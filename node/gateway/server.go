@@ -174,8 +174,10 @@ func (s *Server) setUp() {
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.get}
 	s.quic = &quic.Transport{Conn: s.udp, VerifySourceAddress: func(net.Addr) bool { return s.limiter.busy() }}
 	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
-		TLSConfig:   http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
-		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context { return WithConnection(ctx) }}
+		TLSConfig: http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
+		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
+			return withIdle(WithConnection(ctx), func() { c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "nothing was asked for") })
+		}}
 }
 
 // Run serves until ctx ends, lets requests finish for 4 s, closes what is left and waits for it. It gives the cause of the end.
