@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"swarmnode/content"
 )
 
@@ -151,12 +153,14 @@ func TestFront(t *testing.T) {
 		says   string
 	}{
 		{func() {}, "Current."},
+		{func() { c.Fresh = time.Now().Add(-silence - 3*time.Minute) }, "has not confirmed this since then: there may be a newer release"},
 		{func() { c.Newest = 2 }, "A newer release is being fetched."},
 		{func() { c.Expires = time.Now().Add(-time.Hour) }, "signature has ended"},
 	} {
 		x.change()
 		got := r.get("/")
-		if got.StatusCode != 200 || !strings.Contains(got.body, x.says) || !strings.Contains(got.body, "3 minutes ago") || !strings.Contains(got.body, `href="test/"`) {
+		ago := humanize.Time(c.Fresh)
+		if got.StatusCode != 200 || !strings.Contains(got.body, x.says) || !strings.Contains(got.body, ago) || !strings.Contains(got.body, `href="test/"`) {
 			t.Errorf("want %q: %d %s", x.says, got.StatusCode, got.body)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,6 +169,7 @@ type response struct {
 	status     int
 	bytes      int64
 	collection content.ID // of the collection that answers; the zero ID is none
+	up         string     // for a browser, the way to the first page: errors are pages then; "" for other clients
 
 	// Only for streams: a timer that runs while something is written.
 	timer *time.Timer
@@ -177,6 +179,9 @@ type response struct {
 
 func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *response {
 	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") { // no client but a browser says so
+		out.up = wayUp(r.URL.EscapedPath())
+	}
 	if out.conn = connOf(r.Context()); out.conn != nil {
 		out.conn.hold()
 	}
