@@ -197,8 +197,8 @@ func TestTypes(t *testing.T) {
 	if got := mediaType("by-hash/SHA256/00", "Packages.xz"); got != "application/x-xz" {
 		t.Errorf("by-hash: %s", got)
 	}
-	r := newRig(t, file{Path: "a.html", Data: "<script>"}, file{Path: "a.svg", Data: "<svg/>"}, file{Path: "a.txt", Data: "x"})
-	for path, want := range map[string]string{"a.html": "sandbox", "a.svg": "sandbox", "a.txt": ""} {
+	r := newRig(t, file{Path: "a.html", Data: "<script>"}, file{Path: "a.svg", Data: "<svg/>"}, file{Path: "a.meta4"}, file{Path: "a.metalink"}, file{Path: "a.txt", Data: "x"})
+	for path, want := range map[string]string{"a.html": "sandbox", "a.svg": "sandbox", "a.meta4": "sandbox", "a.metalink": "sandbox", "a.txt": ""} {
 		if got := r.get("/test/" + path).Header.Get("Content-Security-Policy"); got != want {
 			t.Errorf("%s: policy %q", path, got)
 		}

@@ -98,6 +98,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3 { // HTTP/3 does not tell whether there is one
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // nobody reads it
+			// but net/http, which waits for some of it before it closes
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
 		}
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			refuse(out, http.StatusRequestEntityTooLarge, "A download needs no request body and this one came with one; leave it out.")
@@ -206,6 +208,10 @@ func (w *response) end(broken bool) {
 	}
 	if w.timer == nil {
 		return
+	}
+	if !broken && w.bytes > 0 { // the last of it is still buffered, and its server would wait for the client without an end
+		w.timer.Reset(slowWindow)
+		http.NewResponseController(w.ResponseWriter).Flush() // a client that is gone needs no answer
 	}
 	w.timer.Stop()
 	w.mu.Lock()
