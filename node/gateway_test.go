@@ -290,7 +290,7 @@ func TestGatewayAddress(t *testing.T) {
 	writeTree(t, tree, 9)
 	master := startNode(t, "master", t.TempDir())
 	master.publish(t, tree)
-	mirror := mirrorOf(t, master, Config{Gateway: &GatewayConfig{URL: "http://mirror.example.org"}})
+	mirror := mirrorOf(t, master, Config{Web: Web{Gateway: &GatewayConfig{URL: "http://mirror.example.org"}}})
 	c := master.all()[0]
 	deadline := time.Now().Add(30 * time.Second)
 	for {

@@ -303,7 +303,7 @@ func httpDownload(ctx context.Context, from, to string) (n int64, err error) {
 // start runs a node with a home of its own on free ports of the loopback address.
 func (d *demo) start(ctx context.Context, name string) (*demoNode, error) {
 	n, err := node.Open(ctx, node.Config{Home: filepath.Join(d.homes, name), Listen: []string{"/ip4/127.0.0.1/tcp/0"},
-		Gateway: &node.GatewayConfig{Listen: "127.0.0.1:0"}, Log: d.log.With("node", name)})
+		Web: node.Web{Gateway: &node.GatewayConfig{Listen: "127.0.0.1:0"}}, Log: d.log.With("node", name)})
 	if err != nil {
 		return nil, err
 	}

@@ -47,9 +47,14 @@ type Status struct {
 	Peers       []Peer       `json:"peers"`
 	Bootstrap   []Bootstrap  `json:"bootstrap,omitempty"`
 	Offenders   []Offender   `json:"offenders,omitempty"` // the latest first
-	BytesIn     int64        `json:"bytes_in"`            // content and metadata received since the start
-	BytesOut    int64        `json:"bytes_out"`           // and sent
-	Limits      Limits       `json:"limits"`
+	Traffic
+}
+
+// Traffic is what has moved, and what may.
+type Traffic struct {
+	BytesIn  int64  `json:"bytes_in"`  // content and metadata received since the start
+	BytesOut int64  `json:"bytes_out"` // and sent
+	Limits   Limits `json:"limits"`
 }
 
 // Reach is how others get to a node.
