@@ -271,7 +271,7 @@ func TestGatewayAddress(t *testing.T) {
 	}
 	defer taken.Close()
 	open := func(g GatewayConfig) error {
-		n, err := Open(t.Context(), Config{Home: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Gateway: &g})
+		n, err := Open(t.Context(), Config{Home: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Web: Web{Gateway: &g}})
 		if err == nil {
 			n.Close()
 		}

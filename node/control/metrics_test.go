@@ -33,7 +33,7 @@ func busy(now time.Time) Status {
 			{ID: "c", RTT: 20 * time.Millisecond, Inbound: true}, {ID: "d"}},
 		Bootstrap: []Bootstrap{{Addr: "/ip4/192.0.2.1/tcp/4101", Connected: true}, {Addr: "/ip4/192.0.2.2/tcp/4101", Error: "refused"}},
 		Offenders: []Offender{{Peer: "e", What: "sent a wrong chunk", Count: 3, Last: now, BannedUntil: now.Add(time.Hour)}, {Peer: "f", Count: 1}},
-		BytesIn:   100, BytesOut: 200}
+		Traffic:   Traffic{BytesIn: 100, BytesOut: 200}}
 }
 
 func TestMetrics(t *testing.T) {
