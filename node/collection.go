@@ -39,12 +39,7 @@ type collection struct {
 	tasks   *tasks     // what runs for it; ends with close
 	writing sync.Mutex // held while the record changes; taken before mu
 
-	mu sync.Mutex // guards the condition
-	condition
-}
-
-// condition is what of a collection changes.
-type condition struct {
+	mu     sync.Mutex // guards all below
 	record record
 	failed error // of a part that should run and does not
 }
@@ -147,7 +142,7 @@ func (n *Node) openParts(r record) (*collection, error) {
 
 // openCommon opens what both kinds have.
 func (n *Node) openCommon(r record) (*collection, error) {
-	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), condition: condition{record: r}, have: mirror.NewAvailability(),
+	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r, have: mirror.NewAvailability(),
 		tell: make(chan struct{}, 1), tasks: newTasks(context.Background(), n.log)}
 	c.outlet = newOutlet(r.Paused.Serving)
 	var err error

@@ -88,7 +88,7 @@ func TestMayFollow(t *testing.T) {
 	n := &Node{collections: map[content.ID]*collection{}}
 	for i := range maxFollowed {
 		id := content.ID{byte(i), 1}
-		n.collections[id] = &collection{id: id, condition: condition{record: record{ID: id, Bootstrap: []string{"/ip4/192.0.2.1/tcp/1/p2p/liar"}}}}
+		n.collections[id] = &collection{id: id, record: record{ID: id, Bootstrap: []string{"/ip4/192.0.2.1/tcp/1/p2p/liar"}}}
 	}
 	if err := n.mayFollow("other"); err != nil {
 		t.Errorf("another node: %v", err)

@@ -62,7 +62,7 @@ func ScrubHome(ctx context.Context, home string, rate int64, log *slog.Logger, e
 
 // scrubRecord scrubs a mirrored collection that is not open.
 func (n *Node) scrubRecord(ctx context.Context, r record, rate int64) (x control.Collection, err error) {
-	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), condition: condition{record: r}}
+	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r}
 	x.ID, x.Name, x.Phase = r.ID, r.Name, "stopped"
 	if c.pack, err = store.OpenPack(filepath.Join(c.dir, "metadata.pack")); err != nil {
 		return x, err

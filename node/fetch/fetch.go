@@ -76,17 +76,12 @@ type Fetcher struct {
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
+	held     bool          // nobody is asked
+	step     policy.Step   // the last one, for Progress
 	running  context.Context
-	asking
 	wanting
 	reading
 	storing
-}
-
-// asking is how it stands with asking.
-type asking struct {
-	held bool        // nobody is asked
-	step policy.Step // the last one, for Progress
 }
 
 // wanting is what transfer wants.
