@@ -34,8 +34,9 @@ const (
 	// maxStreams is how many requests one HTTP/2 or HTTP/3 connection may have open. Browsers load a listing with fewer; RFC 9113
 	// (6.5.2) wants no fewer than 100.
 	maxStreams = 100
-	// stopTimeout is how long Run lets requests finish: with the closing after it that stays within 5 s.
-	stopTimeout = 4 * time.Second
+	// stopTimeout is how long Run lets requests finish: with what the node syncs and closes after it that stays within 5 s
+	// (.ci/e2e/story-stop.sh; slow readers use all of it).
+	stopTimeout = 3 * time.Second
 	// portTries is how often a free port is asked for until it is free for TCP and UDP. Chosen: one more try nearly always does.
 	portTries = 10
 )
