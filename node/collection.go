@@ -29,8 +29,7 @@ type collection struct {
 	pack     *store.Pack
 	trust    *trust.Repository
 	listener *mirror.Listener
-	outlet   *outlet
-	have     *mirror.Availability
+	sharing
 	topic    *topic.Topic
 	tell     chan struct{} // the member record has changed
 	follower *follower     // nil for a publisher
@@ -42,6 +41,12 @@ type collection struct {
 	mu     sync.Mutex // guards all below
 	record record
 	failed error // of a part that should run and does not
+}
+
+// sharing is what others get.
+type sharing struct {
+	have   *mirror.Availability // that they are told
+	outlet *outlet              // whether it is given to them
 }
 
 // follower is what a mirror of a collection has.
@@ -142,9 +147,9 @@ func (n *Node) openParts(r record) (*collection, error) {
 
 // openCommon opens what both kinds have.
 func (n *Node) openCommon(r record) (*collection, error) {
-	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r, have: mirror.NewAvailability(),
-		tell: make(chan struct{}, 1), tasks: newTasks(context.Background(), n.log)}
-	c.outlet = newOutlet(r.Paused.Serving)
+	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r,
+		sharing: sharing{mirror.NewAvailability(), newOutlet(r.Paused.Serving)},
+		tell:    make(chan struct{}, 1), tasks: newTasks(context.Background(), n.log)}
 	var err error
 	if c.trust, err = trust.Open(filepath.Join(c.dir, "trust"), r.ID); err != nil {
 		return nil, err

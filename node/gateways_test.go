@@ -38,10 +38,10 @@ func TestGatewaysOfOthers(t *testing.T) {
 		return startWith(t, name, cfg)
 	}
 	masterAt, rightAt, liarAt := freePort(t), freePort(t), freePort(t)
-	master := start("master", masterAt, Config{Gateway: at("http://"+masterAt+"/", true)})
+	master := start("master", masterAt, Config{Web: Web{Gateway: at("http://"+masterAt+"/", true)}})
 	first := master.publish(t, tree)
 	join := func(name, listen, url string, allow bool) *testNode {
-		m := start(name, listen, Config{Gateway: at(url, allow), Bootstrap: master.Addrs()[:1]})
+		m := start(name, listen, Config{Web: Web{Gateway: at(url, allow)}, Bootstrap: master.Addrs()[:1]})
 		if _, err := m.Join(t.Context(), master.Addrs()[0], nil); err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func KeysDir(home, name string) string { return filepath.Join(home, keysDir, nam
 
 // OpenKeyRing takes the home directory and opens the keys of a published collection. The error is ErrHomeBusy if a node runs.
 func OpenKeyRing(home, name string) (*KeyRing, error) {
-	lock, err := lockHome(home)
+	lock, err := takeHome(home)
 	if err != nil {
 		return nil, err
 	}

@@ -234,3 +234,44 @@ func TestBrokenRecords(t *testing.T) {
 		t.Errorf("another one: %v", err)
 	}
 }
+
+// TestPause: a mirror whose operator has paused serving gives nothing to others, who hear at once when that is over; one whose operator
+// has paused fetching takes nothing, also after a restart.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	master := startNode(t, "master", t.TempDir())
+	if _, err := master.Pause(control.PauseRequest{Collection: "test"}); err == nil || !strings.Contains(err.Error(), "no collection test is here") {
+		t.Errorf("pause of what is not here: %v", err)
+	}
+	first := master.publish(t, tree(t, "one"))
+	pause := func(x *testNode, req control.PauseRequest) {
+		t.Helper()
+		if list, err := x.Pause(req); err != nil || len(list) != 1 || list[0].Paused != req.Paused {
+			t.Fatalf("%+v: %+v, %v", req, list, err)
+		}
+	}
+	pause(master, control.PauseRequest{Paused: control.Paused{Serving: true}})
+	home := t.TempDir()
+	mirror := startNode(t, "mirror", home)
+	if _, err := mirror.Join(t.Context(), master.Addrs()[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 20*time.Second, "the paused one is listened to, and knows of a release", func() bool {
+		c := mirror.Status().Collections
+		return len(c) == 1 && c[0].Holders == 1 && c[0].Head == 1
+	})
+	if c := mirror.Status().Collections[0]; c.Release != 0 || c.ReceivedBytes != 0 {
+		t.Errorf("from a master that serves nothing came %+v", c)
+	}
+	pause(mirror, control.PauseRequest{Collection: first.ID.String(), Paused: control.Paused{Fetching: true}})
+	pause(master, control.PauseRequest{Resume: true})
+	mirror.halt()
+	mirror = startNode(t, "mirror", home)
+	within(t, 20*time.Second, "the master is connected again", func() bool { return mirror.Status().Collections[0].Holders == 1 })
+	st := mirror.Status()
+	if c := st.Collections[0]; c.Release != 0 || c.ReceivedBytes != 0 || st.Fine || !strings.HasPrefix(st.Verdict, "paused: nothing of ") {
+		t.Errorf("a mirror that fetches nothing after a restart: %+v", st)
+	}
+	pause(mirror, control.PauseRequest{Resume: true})
+	waitFor(t, first.ID, 1, mirror)
+}

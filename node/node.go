@@ -106,10 +106,10 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
 	cfg.Home = home
-	if err := durable.MkdirAll(durable.OS{}, filepath.Join(home, collectionsDir), 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS{}, home, 0o700); err != nil {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
-	lock, err := lockHome(home)
+	lock, err := takeHome(home)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if err := durable.MkdirAll(durable.OS{}, filepath.Join(n.cfg.Home, collectionsDir), 0o700); err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
 	if err := n.openLimit(); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (n *Node) Scrub(rate int64) {
 // ScrubHome scrubs the mirrored collections of a home directory that no node uses, and calls each with what was found. What is
 // damaged is no longer there afterwards; the next start fetches it again. rate is in bytes per second; 0 is the usual one.
 func ScrubHome(ctx context.Context, home string, rate int64, log *slog.Logger, each func(control.Collection) error) (err error) {
-	lock, err := lockHome(home)
+	lock, err := takeHome(home)
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,6 @@ type Fetcher struct {
 	peers    map[gossip.PeerID]*peer
 	news     chan struct{} // closed and made anew when a peer comes or tells more
 	idle     chan struct{} // closed while nothing is wanted
-	held     bool          // nobody is asked
 	step     policy.Step   // the last one, for Progress
 	running  context.Context
 	wanting
@@ -88,6 +87,7 @@ type Fetcher struct {
 type wanting struct {
 	wants  map[uint32]*wanted // with the tables
 	needed int                // segments of which something is wanted that is not only read
+	held   bool               // nobody is asked for it
 }
 
 // storing is whether this node can store what comes.

@@ -40,8 +40,9 @@ const (
 	// receiveWindow is what a client of HTTP/2 or HTTP/3 may send before somebody reads it. Requests have a header and no body; HTTP/2
 	// takes no smaller one.
 	receiveWindow = 64 << 10
-	// stopTimeout is how long Run lets requests finish: with the closing after it that stays within 5 s.
-	stopTimeout = 4 * time.Second
+	// stopTimeout is how long Run lets requests finish: with what the node syncs and closes after it that stays within 5 s
+	// (.ci/e2e/story-stop.sh; slow readers use all of it).
+	stopTimeout = 3 * time.Second
 	// portTries is how often a free port is asked for until it is free for TCP and UDP. Chosen: one more try nearly always does.
 	portTries = 10
 )
