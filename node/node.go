@@ -35,14 +35,19 @@ type Config struct {
 	Public     bool           // this node is known to be reachable from everywhere
 	Disk       int64          // bytes that all mirrored collections may take together; 0: free space less 10 %
 	CacheOnly  bool           // collections that are joined from now on keep only what is asked for
-	Grace      time.Duration  // how long replaced content stays; default 24 h
-	ScrubRate  int64          // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none
 	Dashboard  *string        // host:port of the dashboard; "": control.DefaultDashboard, or a free port when it is taken; nil: none
 	UserAgent  string         // default "swarmnode"
 	Log        *slog.Logger   // default: discard
+	Upkeep
 	// Now is the clock by which signatures and records are judged and made; default time.Now.
 	Now func() time.Time
+}
+
+// Upkeep says how what a node keeps is looked after. The zero value is useful.
+type Upkeep struct {
+	Grace     time.Duration // how long replaced content stays; default 24 h
+	ScrubRate int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 }
 
 // maxBootstrap is how many bootstrap addresses a host takes; those that collections were joined by fill up what the
