@@ -28,18 +28,17 @@ import (
 
 // Config says what a node is. Only Home is required.
 type Config struct {
-	Home       string        // directory of everything that the node keeps; locked while it runs
-	Listen     []string      // multiaddrs or host:port; empty: the default port on all addresses, or a free one
-	Bootstrap  []string      // nodes to stay connected to, beside those remembered
-	MDNS       bool          // find nodes on the LAN
-	NATPortMap bool          // ask the router for a port
-	Public     bool          // this node is known to be reachable from everywhere
-	Disk       int64         // bytes that all mirrored collections may take together; 0: free space less 10 %
-	CacheOnly  bool          // collections that are joined from now on keep only what is asked for
-	Grace      time.Duration // how long replaced content stays; default 24 h
-	ScrubRate  int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
-	Limit      limit.Config  // what may be sent and received; File, Now, Changed and Log are the node's own
+	Home       string       // directory of everything that the node keeps; locked while it runs
+	Listen     []string     // multiaddrs or host:port; empty: the default port on all addresses, or a free one
+	Bootstrap  []string     // nodes to stay connected to, beside those remembered
+	MDNS       bool         // find nodes on the LAN
+	NATPortMap bool         // ask the router for a port
+	Public     bool         // this node is known to be reachable from everywhere
+	Disk       int64        // bytes that all mirrored collections may take together; 0: free space less 10 %
+	CacheOnly  bool         // collections that are joined from now on keep only what is asked for
+	Limit      limit.Config // what may be sent and received; File, Now, Changed and Log are the node's own
 	Web
+	Upkeep
 	UserAgent string       // default "swarmnode"
 	Log       *slog.Logger // default: discard
 	// Now is the clock by which signatures and records are judged and made; default time.Now.
@@ -50,6 +49,12 @@ type Config struct {
 type Web struct {
 	Gateway   *GatewayConfig // the server for ordinary clients; nil: none
 	Dashboard *string        // host:port of the operator's page; "": control.DefaultDashboard, or a free port when it is taken; nil: none
+}
+
+// Upkeep says how what a node keeps is looked after. The zero value is useful.
+type Upkeep struct {
+	Grace     time.Duration // how long replaced content stays; default 24 h
+	ScrubRate int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 }
 
 // maxBootstrap is how many bootstrap addresses a host takes; those that collections were joined by fill up what the

@@ -65,7 +65,7 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 	if f.dashboard == noDashboard {
 		dashboard = nil
 	}
-	return node.Config{Web: node.Web{Gateway: gateway, Dashboard: dashboard}, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
+	return node.Config{Web: node.Web{Gateway: gateway, Dashboard: dashboard}, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, Upkeep: node.Upkeep{ScrubRate: int64(f.scrubRate)},
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
 

@@ -50,23 +50,19 @@ func needs(s Status, now time.Time) []need {
 	if banned > 0 {
 		list = append(list, need{false, fmt.Sprintf("%d banned for what no honest node does", banned), "Nothing to do: swarmnode status lists them."})
 	}
-	slices.SortStableFunc(list, func(a, b need) int {
-		if a.Bad == b.Bad {
-			return 0
-		}
-		return cmp.Compare(bit(b.Bad), bit(a.Bad))
-	})
+	slices.SortStableFunc(list, func(a, b need) int { return order(a) - order(b) })
 	if !s.Fine && !slices.ContainsFunc(list, func(n need) bool { return n.Bad }) {
 		list = slices.Insert(list, 0, need{true, s.Verdict, ""})
 	}
 	return list
 }
 
-func bit(b bool) int {
-	if b {
-		return 1
+// order puts what somebody has to do before what is good to know.
+func order(n need) int {
+	if n.Bad {
+		return 0
 	}
-	return 0
+	return 1
 }
 
 func needsOf(c Collection, now time.Time) (list []need) {

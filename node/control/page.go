@@ -60,7 +60,7 @@ type card struct {
 	Collection
 	Title     string
 	State     string // a few words
-	Good      bool
+	Look      string // of these words: good, note or bad
 	Fresh     string // since when the release is known to be the newest
 	FreshAt   string
 	Expires   string
@@ -74,7 +74,6 @@ type card struct {
 type peerRow struct {
 	Short, ID, Addr, Transport, RTT, Way, Since string
 	In, Out                                     int64
-	Banned                                      bool
 }
 
 func viewOf(s Status, rates []rate, now time.Time) view {
@@ -110,7 +109,7 @@ func compareRTT(a, b time.Duration) int {
 }
 
 func cardOf(c Collection, now time.Time) card {
-	k := card{Collection: c, Title: cmp.Or(c.Name, c.ID.String()), Percent: share(c.BytesHere, c.Bytes), DiskShare: -1, HitShare: -1}
+	k := card{Collection: c, Title: cmp.Or(c.Name, c.ID.String()), Look: "bad", Percent: share(c.BytesHere, c.Bytes), DiskShare: -1, HitShare: -1}
 	gone := !c.Expires.IsZero() && now.After(c.Expires)
 	switch {
 	case c.Alarm != "":
@@ -120,17 +119,17 @@ func cardOf(c Collection, now time.Time) card {
 	case gone:
 		k.State = "signature has ended"
 	case c.Published && c.Release == 0:
-		k.State = "not published yet"
+		k.State, k.Look = "not published yet", "note"
 	case c.Published:
-		k.State, k.Good = "published here", true
+		k.State, k.Look = "published here", "good"
 	case c.Cache != nil && c.Release > 0 && c.Release == c.Head:
-		k.State, k.Good = "kept as asked for", true
+		k.State, k.Look = "kept as asked for", "good"
 	case c.Complete:
-		k.State, k.Good = "complete", true
+		k.State, k.Look = "complete", "good"
 	case c.Head == 0:
-		k.State = "waiting for news"
+		k.State, k.Look = "waiting for news", "note"
 	default:
-		k.State = c.Phase
+		k.State, k.Look = c.Phase, "note"
 	}
 	if !c.FreshAsOf.IsZero() {
 		k.Fresh, k.FreshAt = ago(c.FreshAsOf, now, " ago"), c.FreshAsOf.UTC().Format(time.DateTime)+" UTC"
@@ -236,8 +235,9 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "event: %s\n", event)
+		data = bytes.ReplaceAll(data, []byte("\r"), []byte(" ")) // it ends a line, too, and may be in what others named
 		for line := range bytes.Lines(data) {
-			fmt.Fprintf(&b, "data: %s\n", bytes.TrimRight(line, "\r\n"))
+			fmt.Fprintf(&b, "data: %s\n", bytes.TrimSuffix(line, []byte("\n")))
 		}
 		b.WriteString("\n")
 		_, err := w.Write(b.Bytes())

@@ -76,6 +76,10 @@ func ringOf(peers []Peer) ring {
 		r.Dots = append(r.Dots, dot{X: round1(float64(r.Middle) + out*math.Cos(angle)), Y: round1(float64(r.Middle) + out*math.Sin(angle)),
 			Inbound: p.Inbound, Known: p.RTT > 0, Title: strings.TrimSpace(fmt.Sprintf("…%s %s %s", short(p.ID), roundTrip(p.RTT), p.Addr))})
 	}
+	if len(peers) == 0 {
+		r.Summary = "No other node is connected"
+		return r
+	}
 	r.Summary = fmt.Sprintf("%d connected, %d of them came here, %d within 50 ms", len(peers), inbound, near)
 	return r
 }

@@ -148,8 +148,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestEvents: the first event says how it stands, the last that the node stops; who is cut off is told so.
-func TestEvents(t *testing.T) {
+// TestEventsOfTheSocket: the first event says how it stands, the last that the node stops; who is cut off is told so.
+func TestEventsOfTheSocket(t *testing.T) {
 	home := t.TempDir()
 	stop := serve(t, home, &fakeNode{})
 	body, err := NewClient(home).do(t.Context(), "GET", "/v1/events", nil)

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The dashboard of a mirror in headless Chromium: what it says while all is well, clicked through, live, on a phone, in the dark, without
+# JavaScript, when the master is gone and when the node stops; and its metrics as Prometheus' own tool reads them. SCREENSHOTS names a
+# directory that keeps the pictures.
+# shellcheck disable=SC2119 # browser: its flags are its own
+# shellcheck source=.ci/e2e/lib.sh
+source "$(dirname "$0")/lib.sh"
+# shellcheck source=.ci/e2e/browser.sh
+source "$(dirname "$0")/browser.sh"
+story story-dashboard
+tree=$work/tree
+mkdir -p "$tree/images"
+head -c 30000000 /dev/urandom >"$tree/images/one.iso"
+for i in {1..40}; do echo "package $i" >"$tree/package-$i.deb"; done
+free_port
+publish master "$tree" "$work/master" "$port" --name archive --gateway none --dashboard none --no-mdns
+wait_published master
+for n in one two three; do
+  free_port
+  join "$n" "$work/$n" "$port" "$address" --gateway 127.0.0.1:0 --dashboard 127.0.0.1:0 --disk 1GB --no-mdns
+  until_true 60 "$n complete" complete "$work/$n" "$id" "$release"
+done
+top=$(status "$work/one" .dashboard)
+check "a node without one says so" test "$(status "$work/master" '.dashboard // "none"')" = none
+begin_browser
+
+says_page() { grep -Fq -- "$1" <<<"$(ask 'return document.body.innerText')"; }
+shown() { ask "return document.querySelector('$1').innerText"; }
+# comes CONDITION: it is true in the page.
+comes() { [[ $(ask "return $1") == true ]]; }
+
+# --- all is well
+
+until_true 30 "the mirror finds nothing to worry about" status "$work/one" .fine
+open_page "$top"
+until_true 20 "the page is live" comes 'document.getElementById("line").textContent == "Live."'
+looks "the dashboard"
+picture dashboard
+for words in "All is fine" archive complete "Release 1" "fresh as of" "100 % of" "all of the newest release" "came here" "within 50 ms" "to ordinary clients"; do
+  check "it says: $words" says_page "$words"
+done
+check "a dot for each peer" test "$(ask 'return document.querySelectorAll(".ring .inbound, .ring .outbound, .ring .unknown").length')" = "$(status "$work/one" '.peers | length')"
+check "nothing wants attention" test "$(ask 'return document.querySelector("#needs") === null')" = true
+curl -sSi "$top" >"$work/headers"
+for h in "^content-security-policy: default-src 'none'" '^x-content-type-options: nosniff' '^cache-control: no-store' '^cross-origin-resource-policy: same-origin'; do
+  check "the header $h" grep -qi "$h" "$work/headers"
+done
+
+# --- clicked through
+
+check "the details are closed at first" test "$(ask 'return document.querySelectorAll("details[open]").length')" = 0
+ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
+check "a click opens the list of peers" says_page "we went there, "
+check "a click opens the rest of a collection" says_page "$id"
+opened=$(ask 'return document.querySelectorAll("details[open]").length')
+picture opened
+before=$(shown '#traffic')
+ordinary=$(status "$work/one" .gateway.local)
+curl -sSfo "$work/got.iso" "${ordinary}archive/images/one.iso"
+check "the download is right" cmp "$work/got.iso" "$tree/images/one.iso"
+changed() { [[ $(shown '#traffic') != "$before" ]] && says_page "29 MiB in all"; }
+until_true 20 "the traffic is shown without loading the page again" changed
+check "what was opened is still open" test "$(ask 'return document.querySelectorAll("details[open]").length')" = "$opened"
+until_true 20 "the traffic is drawn" comes '(document.querySelector("polyline.web")?.points.numberOfItems || 0) > 1'
+picture traffic
+echo "package 41" >"$tree/package-41.deb"
+run again 60 "$SWARMNODE" publish "$tree" --name archive --home "$work/master" --json
+check "the next release is published" test "$status" = 0
+until_true 30 "the next release is shown without loading the page again" says_page "Release 2"
+ask 'document.querySelector("a[href=health]").click()' >/dev/null
+until_true 10 "the link to /health" comes 'document.body.innerText.trim() == "fine"'
+open_page "$top"
+ask 'document.querySelector("a[href=metrics]").click()' >/dev/null
+until_true 10 "the link to /metrics" comes 'document.body.innerText.includes("swarmnode_fine 1")'
+curl -sSf "${top}metrics" >"$work/metrics"
+check "promtool has nothing to say of the metrics" sh -c "! promtool check metrics <'$work/metrics' 2>&1 | grep ."
+
+# --- dark, on a phone, without JavaScript
+
+open_page "$top"
+scheme dark
+until_true 20 "the page is live, dark" comes 'document.getElementById("line").textContent == "Live."'
+check "dark: the background is dark" is_dark
+picture dark
+phone
+open_page "$top"
+until_true 20 "the page is live, on a phone" comes 'document.getElementById("line").textContent == "Live."'
+ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
+looks "on a phone, dark"
+picture phone-dark
+scheme light
+picture phone-light
+browser
+cdp Emulation.setScriptExecutionDisabled '{"value": true}'
+open_page "$top"
+picture no-javascript
+says_source() { grep -Fq -- "$1" <<<"$(wd GET "$session/source" | jq -r .)"; }
+for words in "All is fine" "<b>2</b>" "100 %" "Load the page again" 'class="ring"'; do
+  check "without JavaScript it has: $words" says_source "$words"
+done
+check "without JavaScript it is not live" not says_source "Live."
+
+# --- a site that is not ours
+
+check "another name is refused" test "$(curl -sSo /dev/null -w '%{http_code}' -H 'Host: evil.example' "$top")" = 421
+check "a page of another site is refused" test "$(curl -sSo /dev/null -w '%{http_code}' -H 'Origin: http://evil.example' "${top}metrics")" = 403
+
+# --- something is the matter, and the end
+
+browser
+open_page "$top"
+until_true 20 "the page is live again" comes 'document.getElementById("line").textContent == "Live."'
+stop TERM two
+stop TERM three
+stop TERM master
+until_true 60 "the page says that nobody is there, without loading it again" says_page "Needs a look"
+check "and what to look at" says_page "no other node is connected"
+check "health is 503" test "$(curl -sSo /dev/null -w '%{http_code}' "${top}health")" = 503
+picture alone
+stop TERM one
+check "the node ended well with a page open" test "$status" = 0
+until_true 20 "the page says that the node has stopped" says_page "The node has stopped"
+picture stopped
+for n in master one two three; do check "$n: no stack trace" no_trace "$n"; done
+finish
