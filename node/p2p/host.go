@@ -145,6 +145,9 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 	if err := plan.listen(h.host.Network()); err != nil {
 		return err
 	}
+	if listening, err := h.host.Network().InterfaceListenAddresses(); err == nil && !h.cfg.Public {
+		h.reach.guess(listening)
+	}
 	if h.note != "" {
 		h.cfg.Log.Warn(h.note)
 	}

@@ -220,10 +220,10 @@ const (
 	quicDelayPrivate = 150 * time.Millisecond
 )
 
-// rank orders the addresses of a peer for dialing. A node that nobody can connect to begins with QUIC on the Internet: then
-// others learn at which address its router has it, without which no hole can be punched, and UDP lets more of them through.
+// rank orders the addresses of a peer for dialing. A node behind a router begins with QUIC on the Internet: then others learn
+// at which address the router has it, without which no hole can be punched, and with UDP more attempts at that succeed.
 func (r *reach) rank(addrs []ma.Multiaddr) []network.AddrDelay {
-	if r.private.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
+	if r.behind.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
 		return swarm.DefaultDialRanker(addrs)
 	}
 	return rankTCPFirst(addrs)

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"swarmnode/gossip"
 )
@@ -43,7 +44,7 @@ type Reach struct {
 
 // reach collects what AutoNAT, AutoRelay and hole punching find out.
 type reach struct {
-	private atomic.Bool // nobody can connect to this node: what its dials begin with depends on it
+	behind atomic.Bool // a router, which translates addresses: what dials begin with depends on it
 
 	mu        sync.Mutex // guards what follows
 	v1        network.Reachability
@@ -102,8 +103,19 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 	if way != r.way {
 		r.way, r.since = way, now
 	}
-	r.private.Store(way == WayRelay || way == WayOutbound)
+	if way != WayUnknown {
+		r.behind.Store(way != WayPublic)
+	}
 	return len(r.confirmed) > 0 && r.v1 == network.ReachabilityUnknown
+}
+
+// guess takes a node that listens, but not on a public IPv4 address, for one behind a router until more is known: that takes
+// a quarter of a minute, and its first connections last longer.
+func (r *reach) guess(listening []ma.Multiaddr) {
+	r.behind.Store(len(listening) > 0 && !slices.ContainsFunc(listening, func(a ma.Multiaddr) bool {
+		ip, _, _, ok := endpoint(a)
+		return ok && ip.To4() != nil && manet.IsPublicAddr(a)
+	}))
 }
 
 // relayOf names the relay in an address through one.
@@ -158,19 +170,21 @@ func (h *Host) watchReach(ctx context.Context) error {
 
 // Reach tells how others get to this node.
 func (h *Host) Reach() Reach {
-	r := h.reach
+	own, err := h.host.Network().InterfaceListenAddresses()
+	if err != nil {
+		h.cfg.Log.Debug("the addresses of this machine are not known", "error", err)
+	}
+	return h.reach.tell(own)
+}
+
+// tell gives what is known, on a machine with these addresses.
+func (r *reach) tell(own []ma.Multiaddr) Reach {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := Reach{Way: r.way, Since: r.since, Punched: r.punched, Unpunched: r.unpunched, PunchTime: r.took}
-	own := map[string]bool{}
-	if addrs, err := h.host.Network().InterfaceListenAddresses(); err == nil {
-		for _, a := range addrs {
-			own[string(a.Bytes())] = true
-		}
-	}
 	for _, a := range r.confirmed {
 		x.Confirmed = append(x.Confirmed, a.String())
-		x.Forwarded = x.Forwarded || !own[string(a.Bytes())]
+		x.Forwarded = x.Forwarded || !slices.ContainsFunc(own, a.Equal)
 	}
 	for _, id := range r.relays {
 		x.Relays = append(x.Relays, gossip.PeerID(id.String()))
