@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -219,15 +218,6 @@ const (
 	// quicDelayPrivate is the same on a LAN.
 	quicDelayPrivate = 150 * time.Millisecond
 )
-
-// rank orders the addresses of a peer for dialing. A node behind a router begins with QUIC on the Internet: then others learn
-// at which address the router has it, without which no hole can be punched, and with UDP more attempts at that succeed.
-func (r *reach) rank(addrs []ma.Multiaddr) []network.AddrDelay {
-	if r.behind.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
-		return swarm.DefaultDialRanker(addrs)
-	}
-	return rankTCPFirst(addrs)
-}
 
 // rankTCPFirst orders the addresses of a peer for dialing: TCP, then QUIC, then relays.
 func rankTCPFirst(addrs []ma.Multiaddr) []network.AddrDelay {

@@ -30,25 +30,24 @@ func TestReachFollowsEvents(t *testing.T) {
 	relays := func(texts ...string) any { return event.EvtAutoRelayAddrsUpdated{RelayAddrs: addrs(texts...)} }
 	confirmed := func(texts ...string) any { return event.EvtHostReachableAddrsChanged{Reachable: addrs(texts...)} }
 	for i, c := range []struct {
-		what   string
-		event  any
-		want   Way
-		behind bool
-		tell   bool // version 1 has nothing to say
+		what  string
+		event any
+		want  Way
+		tell  bool // version 1 has nothing to say
 	}{
-		{"behind a router", v1(network.ReachabilityPrivate), WayOutbound, true, false},
-		{"a relay", relays(relayedAddr, "/ip4/11.1.1.1/udp/4101/quic-v1"+relayedAddr[len("/ip4/11.1.1.1/tcp/4101"):]), WayRelay, true, false},
-		{"the relay is gone", relays(), WayOutbound, true, false},
-		{"the router passes a port on", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, false, false},
-		{"no longer", confirmed(), WayOutbound, true, false},
-		{"everybody has left", v1(network.ReachabilityUnknown), WayUnknown, true, false},
-		{"only version 2 knows", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, false, true},
-		{"version 1 as well", v1(network.ReachabilityPublic), WayPublic, false, false},
+		{"behind a router", v1(network.ReachabilityPrivate), WayOutbound, false},
+		{"a relay", relays(relayedAddr, "/ip4/11.1.1.1/udp/4101/quic-v1"+relayedAddr[len("/ip4/11.1.1.1/tcp/4101"):]), WayRelay, false},
+		{"the relay is gone", relays(), WayOutbound, false},
+		{"the router passes a port on", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, false},
+		{"no longer", confirmed(), WayOutbound, false},
+		{"everybody has left", v1(network.ReachabilityUnknown), WayUnknown, false},
+		{"only version 2 knows", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, true},
+		{"version 1 as well", v1(network.ReachabilityPublic), WayPublic, false},
 	} {
 		tell := r.note(c.event, start.Add(time.Duration(i)*time.Second))
 		got := r.tell(own)
-		if got.Way != c.want || r.behind.Load() != c.behind || tell != c.tell {
-			t.Errorf("%s: %s, behind a router %v, to be told %v; want %s, %v, %v", c.what, got.Way, r.behind.Load(), tell, c.want, c.behind, c.tell)
+		if got.Way != c.want || tell != c.tell {
+			t.Errorf("%s: %s, to be told %v; want %s, %v", c.what, got.Way, tell, c.want, c.tell)
 		}
 		if c.want == WayRelay && (len(got.Relays) != 1 || got.Relays[0] != "12D3KooWFtJs1Yo4V24Za491Zv2oYgKxKPyfb2L2aPX4exVUNMHb") {
 			t.Errorf("%s: relays %v, want the one with two addresses", c.what, got.Relays)
@@ -67,34 +66,6 @@ func TestReachCountsHolePunching(t *testing.T) {
 	}
 	if got := r.tell(nil); got.Punched != 1 || got.Unpunched != 1 || got.PunchTime != 300*time.Millisecond {
 		t.Errorf("%d punched, %d not, the last in %s; want 1, 1, 300ms", got.Punched, got.Unpunched, got.PunchTime)
-	}
-}
-
-func TestRankBehindARouter(t *testing.T) {
-	const tcp, quic, lanTCP, lanQUIC = "/ip4/11.2.2.2/tcp/4101", "/ip4/11.2.2.2/udp/4101/quic-v1", "/ip4/192.168.1.2/tcp/4101", "/ip4/192.168.1.2/udp/4101/quic-v1"
-	for _, c := range []struct {
-		what      string
-		listening []ma.Multiaddr
-		dialed    []ma.Multiaddr
-		first     string
-	}{
-		{"a short-lived get", nil, addrs(tcp, quic), tcp},
-		{"a public address", addrs(lanTCP, "/ip4/11.3.3.3/tcp/4101"), addrs(tcp, quic), tcp},
-		{"only IPv6 is public", addrs(lanTCP, "/ip6/2a00::1/tcp/4101"), addrs(tcp, quic), quic},
-		{"behind a router, to the Internet", addrs(lanTCP, "/ip4/127.0.0.1/tcp/4101"), addrs(tcp, quic), quic},
-		{"behind a router, on the LAN", addrs(lanTCP), addrs("/ip4/192.168.1.3/tcp/4101", lanQUIC), "/ip4/192.168.1.3/tcp/4101"},
-	} {
-		r := newReach()
-		r.guess(c.listening)
-		first := r.rank(c.dialed)[0]
-		for _, d := range r.rank(c.dialed) {
-			if d.Delay < first.Delay {
-				first = d
-			}
-		}
-		if first.Addr.String() != c.first {
-			t.Errorf("%s: %s is dialed first, want %s", c.what, first.Addr, c.first)
-		}
 	}
 }
 
