@@ -16,6 +16,10 @@ const (
 	seedAudience = 3
 	// seedTick is how often held-back chunks are looked at that may be given again; their time is a minute.
 	seedTick = 5 * time.Second
+	// seedRepeats is how often a follower is told again of what is to be had again, after one seedTick, two, four and so on, ten
+	// minutes in all. An answer that is under way when it is told first still ends with "not here" for what was held back when it
+	// was asked for, and who hears that later believes it: with nobody else to ask it would wait for ever.
+	seedRepeats = 7
 )
 
 // seeder gives the chunks of a publisher's newest release away: nothing twice before everything once, while enough peers
@@ -32,6 +36,7 @@ type seeder struct {
 // follow is one peer that is told what the publisher has.
 type follow struct {
 	again content.Bitmap // to be told
+	told  repeats        // owned by the goroutine that tells it, not by mu
 	poke  chan struct{}  // capacity 1
 }
 
@@ -119,9 +124,12 @@ func (s *seeder) watch(ctx context.Context, in <-chan gossip.Holdings) <-chan go
 				}
 			case <-ticker.C:
 				s.tick()
-				continue
+				if h.Segments = f.told.tick(); h.Segments == nil {
+					continue
+				}
 			case <-f.poke:
 				h.Segments = s.take(f)
+				f.told.add(h.Segments)
 			}
 			select {
 			case out <- h:
@@ -131,6 +139,35 @@ func (s *seeder) watch(ctx context.Context, in <-chan gossip.Holdings) <-chan go
 		}
 	}()
 	return out
+}
+
+// repeats is what a follower was told, to be told again. The goroutine of the follower owns it.
+type repeats struct {
+	segments content.Bitmap
+	ticks    int // since the last time
+	done     int // times
+}
+
+// add begins anew with these segments beside those that are still to be repeated.
+func (r *repeats) add(segments content.Bitmap) {
+	r.segments.Or(segments)
+	r.ticks, r.done = 0, 0
+}
+
+// tick counts a seedTick and gives what to tell now, or nil.
+func (r *repeats) tick() content.Bitmap {
+	if r.segments == nil {
+		return nil
+	}
+	if r.ticks++; r.ticks < 1<<r.done {
+		return nil
+	}
+	again := r.segments.Clone()
+	r.ticks = 0
+	if r.done++; r.done == seedRepeats {
+		r.segments = nil
+	}
+	return again
 }
 
 // tick looks whether the time of what was held back is over.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -45,4 +46,27 @@ func TestSeeder(t *testing.T) {
 		}
 		give("with two followers", 1, 0, true)
 	})
+}
+
+// What is to be had again is told several times: an answer that was under way at the first time takes it back.
+func TestSeederRepeats(t *testing.T) {
+	var r repeats
+	if got := r.tick(); got != nil {
+		t.Errorf("%v is repeated of nothing", got)
+	}
+	var one content.Bitmap
+	one.Set(3)
+	r.add(one)
+	var ticks []int
+	for i := 1; i <= 1000; i++ {
+		if again := r.tick(); again != nil {
+			ticks = append(ticks, i)
+			if !again.Has(3) || again.Count() != 1 {
+				t.Errorf("at tick %d %v is repeated, want 3", i, again)
+			}
+		}
+	}
+	if want := []int{1, 3, 7, 15, 31, 63, 127}; !slices.Equal(ticks, want) {
+		t.Errorf("repeated at ticks %v, want %v", ticks, want)
+	}
 }

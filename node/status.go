@@ -51,9 +51,7 @@ func (n *Node) Status() control.Status {
 		x := n.collectionStatus(c, now)
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
-		if s.Reach.Way == string(p2p.WayOutbound) && x.Published {
-			worries = append(worries, concern{unreachable, "unreachable: nobody can connect to this node, which publishes: let TCP and UDP to its port through the router or firewall"})
-		}
+		worries = append(worries, unreached(x, s.Reach))
 	}
 	for dir, b := range n.brokenOnes() {
 		worries = append(worries, concern{broke, fmt.Sprintf("broken: collection %s cannot be opened: %v", cmp.Or(b.record.Name, dir), b.err)})
@@ -258,6 +256,16 @@ func worry(x standing, peers int, now time.Time) concern {
 			x.unkept[0].Expires.UTC().Format(time.DateOnly))
 	}
 	return concern{}
+}
+
+// unreached is what an operator has to know of a publisher that nobody reaches. A mirror serves over the connections that it
+// opens.
+func unreached(x standing, r control.Reach) concern {
+	if !x.Published || r.Way != string(p2p.WayOutbound) {
+		return concern{}
+	}
+	return concern{unreachable, fmt.Sprintf("unreachable: nobody can connect to this node, which publishes %s: let TCP and UDP to its port through the router or firewall",
+		cmp.Or(x.Name, x.ID.String()))}
 }
 
 func percent(here, all int64) string {

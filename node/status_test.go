@@ -8,6 +8,7 @@ import (
 	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
+	"swarmnode/node/p2p"
 )
 
 func TestWorry(t *testing.T) {
@@ -65,6 +66,47 @@ func TestVerdict(t *testing.T) {
 	}
 	if got, fine := verdict([]concern{{}}); got != "fine" || !fine {
 		t.Errorf("got %q, fine %v", got, fine)
+	}
+}
+
+func TestUnreached(t *testing.T) {
+	master, mirror := standing{}, standing{}
+	master.Name, master.Published = "deb", true
+	for _, c := range []struct {
+		what string
+		x    standing
+		way  p2p.Way
+		want string
+	}{
+		{"a master behind a router", master, p2p.WayOutbound, "unreachable: nobody can connect to this node, which publishes deb: let TCP and UDP to its port through the router or firewall"},
+		{"a mirror behind one", mirror, p2p.WayOutbound, ""},
+		{"a master with a relay", master, p2p.WayRelay, ""},
+		{"nobody to test it", master, p2p.WayUnknown, ""},
+	} {
+		if got := unreached(c.x, control.Reach{Way: string(c.way)}).text; got != c.want {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
+// A relay is found a quarter of a minute after the start: the others have to hear of it, or they never find the way.
+func TestTellerTellsOfNewAddresses(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	x := teller{told: map[gossip.PeerID]bool{}, addrs: []string{"/ip4/192.168.1.2/tcp/4101"}}
+	x.issue(now, nil)
+	relayed := []string{"/ip4/11.1.1.1/tcp/4101/p2p/R/p2p-circuit", "/ip4/192.168.1.2/tcp/4101"}
+	for _, c := range []struct {
+		after time.Duration
+		addrs []string
+		want  bool
+	}{
+		{time.Hour, x.addrs, false},
+		{tellElsewhereAfter / 2, relayed, false},
+		{tellElsewhereAfter, relayed, true},
+	} {
+		if got := x.elsewhere(now.Add(c.after), c.addrs); got != c.want {
+			t.Errorf("after %s at %v: %v", c.after, c.addrs, got)
+		}
 	}
 }
 

@@ -129,7 +129,7 @@ func reachLine(r control.Reach) string {
 			line += ", which the router passes on"
 		}
 	case "relay":
-		line = fmt.Sprintf("through %s, which then lets go: content takes direct connections only", count(len(r.Relays), "relay"))
+		line = fmt.Sprintf("through %s at first, then directly where the routers let it; content passes no relay", count(len(r.Relays), "relay"))
 	case "outbound":
 		line = "by nobody: it serves over the connections that it opens; let TCP and UDP to its port through the router to change that"
 	default:

@@ -19,7 +19,7 @@ import (
 func TestPageSaysWhatMatters(t *testing.T) {
 	now := time.Now()
 	d := showing(t, DashboardConfig{Status: func() Status { return busy(now) }})
-	res, text := ask(t, d, "GET / HTTP/1.1", "Host: localhost")
+	res, text := askPage(t, d, "GET / HTTP/1.1", "Host: localhost")
 	if res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
 		t.Fatalf("%s %s", res.Status, res.Header.Get("Content-Type"))
 	}
@@ -42,11 +42,11 @@ func TestPageSaysWhatMatters(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"dashboard.css", "dashboard.js", "icon.svg"} {
-		if res, text := ask(t, d, "GET /"+path+" HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusOK || len(text) == 0 || strings.Contains(text, "@import") || strings.Contains(text, "url(") {
+		if res, text := askPage(t, d, "GET /"+path+" HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusOK || len(text) == 0 || strings.Contains(text, "@import") || strings.Contains(text, "url(") {
 			t.Errorf("%s: %s, %d bytes", path, res.Status, len(text))
 		}
 	}
-	if res, _ := ask(t, d, "GET /web/grafana.json HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusNotFound {
+	if res, _ := askPage(t, d, "GET /web/grafana.json HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusNotFound {
 		t.Errorf("what is not there: %s", res.Status)
 	}
 }
@@ -57,7 +57,7 @@ func TestPageIsNotMadeByOthers(t *testing.T) {
 	s := Status{Verdict: bad, ID: bad, Addrs: []string{bad}, Gateway: &Gateway{Local: "javascript:alert(1)", URL: "javascript:alert(1)"},
 		Collections: []Collection{{Name: bad, Phase: bad, Trouble: bad, Source: bad}}, Peers: []Peer{{ID: bad, Addr: bad, Transport: bad, RTT: 1}}, Bootstrap: []Bootstrap{{Addr: bad, Error: bad}}}
 	d := showing(t, DashboardConfig{Status: func() Status { return s }})
-	_, text := ask(t, d, "GET / HTTP/1.1", "Host: localhost")
+	_, text := askPage(t, d, "GET / HTTP/1.1", "Host: localhost")
 	if strings.Contains(text, "<script>") || strings.Contains(text, "<img") || strings.Contains(text, `href="javascript`) {
 		t.Errorf("what others wrote is in the page as it is:\n%s", text)
 	}
@@ -161,10 +161,10 @@ func TestTooManyViewers(t *testing.T) {
 		open = append(open, res)
 		readEvents(t, bufio.NewScanner(res.Body), 1)
 	}
-	if res, _ := ask(t, d, "GET /events HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusServiceUnavailable {
+	if res, _ := askPage(t, d, "GET /events HTTP/1.1", "Host: localhost"); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("one more: %s", res.Status)
 	}
-	if res, _ := ask(t, d, "GET /health HTTP/1.1", "Host: localhost"); res.StatusCode == 0 || res.StatusCode >= 504 {
+	if res, _ := askPage(t, d, "GET /health HTTP/1.1", "Host: localhost"); res.StatusCode == 0 || res.StatusCode >= 504 {
 		t.Errorf("health beside them: %s", res.Status)
 	}
 	for _, res := range open {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -219,15 +218,6 @@ const (
 	// quicDelayPrivate is the same on a LAN.
 	quicDelayPrivate = 150 * time.Millisecond
 )
-
-// rank orders the addresses of a peer for dialing. A node that nobody can connect to begins with QUIC on the Internet: then
-// others learn at which address its router has it, without which no hole can be punched, and UDP lets more of them through.
-func (r *reach) rank(addrs []ma.Multiaddr) []network.AddrDelay {
-	if r.private.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
-		return swarm.DefaultDialRanker(addrs)
-	}
-	return rankTCPFirst(addrs)
-}
 
 // rankTCPFirst orders the addresses of a peer for dialing: TCP, then QUIC, then relays.
 func rankTCPFirst(addrs []ma.Multiaddr) []network.AddrDelay {

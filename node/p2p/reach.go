@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -43,8 +42,6 @@ type Reach struct {
 
 // reach collects what AutoNAT, AutoRelay and hole punching find out.
 type reach struct {
-	private atomic.Bool // nobody can connect to this node: what its dials begin with depends on it
-
 	mu        sync.Mutex // guards what follows
 	v1        network.Reachability
 	confirmed []ma.Multiaddr // by AutoNAT version 2
@@ -102,7 +99,6 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 	if way != r.way {
 		r.way, r.since = way, now
 	}
-	r.private.Store(way == WayRelay || way == WayOutbound)
 	return len(r.confirmed) > 0 && r.v1 == network.ReachabilityUnknown
 }
 
@@ -158,19 +154,21 @@ func (h *Host) watchReach(ctx context.Context) error {
 
 // Reach tells how others get to this node.
 func (h *Host) Reach() Reach {
-	r := h.reach
+	own, err := h.host.Network().InterfaceListenAddresses()
+	if err != nil {
+		h.cfg.Log.Debug("the addresses of this machine are not known", "error", err)
+	}
+	return h.reach.tell(own)
+}
+
+// tell gives what is known, on a machine with these addresses.
+func (r *reach) tell(own []ma.Multiaddr) Reach {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := Reach{Way: r.way, Since: r.since, Punched: r.punched, Unpunched: r.unpunched, PunchTime: r.took}
-	own := map[string]bool{}
-	if addrs, err := h.host.Network().InterfaceListenAddresses(); err == nil {
-		for _, a := range addrs {
-			own[string(a.Bytes())] = true
-		}
-	}
 	for _, a := range r.confirmed {
 		x.Confirmed = append(x.Confirmed, a.String())
-		x.Forwarded = x.Forwarded || !own[string(a.Bytes())]
+		x.Forwarded = x.Forwarded || !slices.ContainsFunc(own, a.Equal)
 	}
 	for _, id := range r.relays {
 		x.Relays = append(x.Relays, gossip.PeerID(id.String()))

@@ -1,0 +1,91 @@
+package p2p
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"swarmnode/gossip"
+)
+
+const relayedAddr = "/ip4/11.1.1.1/tcp/4101/p2p/12D3KooWFtJs1Yo4V24Za491Zv2oYgKxKPyfb2L2aPX4exVUNMHb/p2p-circuit"
+
+func addrs(texts ...string) (list []ma.Multiaddr) {
+	for _, s := range texts {
+		list = append(list, ma.StringCast(s))
+	}
+	return list
+}
+
+func TestReachFollowsEvents(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	r := newReach()
+	own := addrs("/ip4/192.168.1.2/tcp/4101")
+	v1 := func(x network.Reachability) any { return event.EvtLocalReachabilityChanged{Reachability: x} }
+	relays := func(texts ...string) any { return event.EvtAutoRelayAddrsUpdated{RelayAddrs: addrs(texts...)} }
+	confirmed := func(texts ...string) any { return event.EvtHostReachableAddrsChanged{Reachable: addrs(texts...)} }
+	for i, c := range []struct {
+		what  string
+		event any
+		want  Way
+		tell  bool // version 1 has nothing to say
+	}{
+		{"behind a router", v1(network.ReachabilityPrivate), WayOutbound, false},
+		{"a relay", relays(relayedAddr, "/ip4/11.1.1.1/udp/4101/quic-v1"+relayedAddr[len("/ip4/11.1.1.1/tcp/4101"):]), WayRelay, false},
+		{"the relay is gone", relays(), WayOutbound, false},
+		{"the router passes a port on", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, false},
+		{"no longer", confirmed(), WayOutbound, false},
+		{"everybody has left", v1(network.ReachabilityUnknown), WayUnknown, false},
+		{"only version 2 knows", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, true},
+		{"version 1 as well", v1(network.ReachabilityPublic), WayPublic, false},
+	} {
+		tell := r.note(c.event, start.Add(time.Duration(i)*time.Second))
+		got := r.tell(own)
+		if got.Way != c.want || tell != c.tell {
+			t.Errorf("%s: %s, to be told %v; want %s, %v", c.what, got.Way, tell, c.want, c.tell)
+		}
+		if c.want == WayRelay && (len(got.Relays) != 1 || got.Relays[0] != "12D3KooWFtJs1Yo4V24Za491Zv2oYgKxKPyfb2L2aPX4exVUNMHb") {
+			t.Errorf("%s: relays %v, want the one with two addresses", c.what, got.Relays)
+		}
+	}
+	if got := r.tell(own); !got.Since.Equal(start.Add(6*time.Second)) || !got.Forwarded {
+		t.Errorf("public since %s, forwarded %v; want since the seventh event, at an address that is not this machine's", got.Since, got.Forwarded)
+	}
+}
+
+func TestReachCountsHolePunching(t *testing.T) {
+	r := newReach()
+	for _, e := range []any{&holepunch.StartHolePunchEvt{}, &holepunch.EndHolePunchEvt{Error: "no"},
+		&holepunch.EndHolePunchEvt{Success: true, EllapsedTime: 300 * time.Millisecond}, &holepunch.HolePunchAttemptEvt{Attempt: 1}} {
+		r.Trace(&holepunch.Event{Evt: e})
+	}
+	if got := r.tell(nil); got.Punched != 1 || got.Unpunched != 1 || got.PunchTime != 300*time.Millisecond {
+		t.Errorf("%d punched, %d not, the last in %s; want 1, 1, 300ms", got.Punched, got.Unpunched, got.PunchTime)
+	}
+}
+
+func TestConnectAny(t *testing.T) {
+	a, b := newHost(t, Config{}, Handlers{}), newHost(t, Config{}, Handlers{})
+	where := []string{"/ip4/127.0.0.1/tcp/1", "nonsense"}
+	if err := a.ConnectAny(t.Context(), b.ID(), where[1:]); err == nil {
+		t.Error("connected without an address")
+	}
+	if err := a.ConnectAny(t.Context(), "nobody", where); err == nil {
+		t.Error("connected to an ID that is none")
+	}
+	for _, l := range listening(b) {
+		where = append(where, l.String())
+	}
+	if err := a.ConnectAny(t.Context(), b.ID(), where); err != nil || len(a.Peers()) != 1 || a.Peers()[0].ID != b.ID() {
+		t.Errorf("%v, peers %v, want a connection to %s", err, a.Peers(), b.ID())
+	}
+	a.Close()
+	if err := a.ConnectAny(t.Context(), gossip.PeerID(b.ID()), where); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v, want %v", err, ErrClosed)
+	}
+}
