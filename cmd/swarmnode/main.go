@@ -49,6 +49,9 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
 	root := a.rootCommand()
+	if completing(args) {
+		a.completeWords(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -113,7 +116,7 @@ See it work first, all on this machine and cleaned up afterwards:
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
-	root.AddCommand(a.configCommand(), a.manCommand())
+	root.AddCommand(a.configCommand(), a.manCommand(), a.completionCommand())
 	return root
 }
 
