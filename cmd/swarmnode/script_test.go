@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -47,6 +48,14 @@ func TestScripts(t *testing.T) {
 				waitFor(ts, args[0], func(c control.Collection) bool { return c.Cache != nil && args[1] == strconv.FormatUint(c.Release, 10) })
 			},
 			"http": httpGet,
+		},
+		Condition: func(cond string) (bool, error) { // [file:PATH]: it is on this machine
+			path, ok := strings.CutPrefix(cond, "file:")
+			if !ok {
+				return false, fmt.Errorf("there is no condition %q", cond)
+			}
+			_, err := os.Stat(path)
+			return err == nil, nil
 		},
 	})
 }
