@@ -93,7 +93,9 @@ type Gateway struct {
 	objects *recent[objectKey, *object]
 	layouts *recent[layoutKey, *layout]
 	pages   *recent[pageKey, *page]
-	sums    *recent[objectKey, *suiteSums]
+	sums    *recent[sumsKey, *suiteSums]
+	sending sending
+	turns   turns
 	room    *room
 	reader  atomic.Uint64 // number of the last reader, see Source.Ahead
 	derived
@@ -129,7 +131,8 @@ func New(cfg Config) *Gateway {
 		objects: newRecent[objectKey, *object](objectsKept),
 		layouts: newRecent[layoutKey, *layout](layoutBytes),
 		pages:   newRecent[pageKey, *page](pageBytes),
-		sums:    newRecent[objectKey, *suiteSums](sumsKept),
+		sums:    newRecent[sumsKey, *suiteSums](sumsKept),
+		turns:   newTurns(),
 		room:    newRoom(),
 		derived: newDerived(cfg.Now),
 		tuf:     newTUF(),

@@ -24,7 +24,7 @@ func (g *Gateway) layout(rel *Release, e content.Entry) (*layout, error) {
 	if len(e.Runs) == 1 && e.Runs[0].Count == 1 {
 		return &layout{runs: e.Runs, first: single.first, chunk: single.chunk, starts: single.starts, size: int64(e.Size)}, nil
 	}
-	key := layoutKey{rel.Manifest.Tree, e.Path}
+	key := layoutKey{rel.Manifest.Tree, rel.Manifest.Directory, e.Path}
 	if l, ok := g.layouts.get(key); ok {
 		return l, nil
 	}
@@ -76,8 +76,12 @@ func loadTable(rel *Release, segment uint32) (*content.Table, error) {
 	return content.DecodeTable(data)
 }
 
-// layoutKey names a file in a release.
-type layoutKey = objectKey
+// layoutKey names a file in a release. The tree alone is not enough: it says which chunks a file has, and the directory of segments how
+// long they are, so that another collection with the same tree can have another layout.
+type layoutKey struct {
+	tree, directory content.Digest
+	path            string
+}
 
 // place is a chunk in a file.
 type place struct {

@@ -204,6 +204,15 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 	if mutable(path) {
 		return found{}, first
 	}
+	done, err := g.turns.take(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	f, first, sure := g.locateKept(current, c, path, first)
+	done()
+	if sure || !strings.Contains(path, "by-hash/") {
+		return f, first
+	}
 	for _, rel := range c.releases() {
 		if rel == current {
 			continue
@@ -217,6 +226,23 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 		}
 	}
 	return found{}, first
+}
+
+// locateKept looks for the path itself in all releases but the current one. Many can be kept, so it is done with a turn.
+func (g *Gateway) locateKept(current *Release, c *Collection, path string, first error) (f found, err error, ok bool) {
+	for _, rel := range c.releases() {
+		if rel == current {
+			continue
+		}
+		o, err := g.find(rel, path)
+		if err == nil {
+			return found{rel, o}, nil, true
+		}
+		if errors.Is(first, content.ErrNoEntry) && !errors.Is(err, content.ErrNoEntry) {
+			first = err
+		}
+	}
+	return found{}, first, false
 }
 
 // findHashed is find, also for what apt asks for by its hash.

@@ -44,9 +44,9 @@ func TestPaths(t *testing.T) {
 		{"/test/d//e/f", 400, "two slashes"}, {"//test/Aa", 400, "two slashes"}, {"/test//", 400, "two slashes"}, {"/test/d/../Aa", 400, `".."`},
 		{"/test/d/%2e%2e/Aa", 400, `".."`}, {"/test/./Aa", 400, `"."`}, {"/test/d%2Fe/f", 400, "character"}, {"/test/A%00a", 400, "character"},
 		{"/test/A%0aa", 400, "character"}, {"/test/%ff", 400, "character"}, {"/test/%c0%ae%c0%ae/Aa", 400, "character"}, {"/../Aa", 400, `".."`},
-		{"/test/aA", 404, "has no aA"}, {"/test/Aa/b", 404, "Aa is a file"}, {"/test/no/b", 404, "no directory no"}, {"/test/Aa/", 404, "is a file"},
+		{"/test/aA", 404, `There is no "aA" in the collection test: `}, {"/test/Aa/b", 404, "Aa is a file"}, {"/test/no/b", 404, "no directory no"}, {"/test/Aa/", 404, "is a file"},
 		{"/other/Aa", 404, "no collection"}, {"/-/other", 404, "no such page"}, {"/favicon.ico", 404, "no collection"},
-		{"/" + strings.Repeat("x", 5000), 404, "no collection"}, {"/test/" + strings.Repeat("x", 5000), 404, "has no"},
+		{"/" + strings.Repeat("x", 5000), 404, "no collection"}, {"/test/" + strings.Repeat("x", 5000), 404, "There is no"},
 	} {
 		got := r.get(x.path)
 		if got.StatusCode != x.want || !strings.Contains(got.body, x.says) {

@@ -118,7 +118,7 @@ func (s *Server) bind() error {
 		return nil
 	}
 	if s.cfg.Listen != "" || !errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("gateway: listen on %s: %w; give another address, host:port, or port 0 for a free one", address, err)
+		return fmt.Errorf("the gateway cannot listen on %s: %w", address, listenAdvice(err))
 	}
 	host, _, _ := net.SplitHostPort(address)
 	if err := s.bindTo(net.JoinHostPort(host, "0")); err != nil {
@@ -126,6 +126,22 @@ func (s *Server) bind() error {
 	}
 	s.note = fmt.Sprintf("%s is taken by another program: the gateway listens on %s", address, s.Addr())
 	return nil
+}
+
+// listenAdvice says what to do about an address that cannot be had.
+func listenAdvice(err error) error {
+	var unknown *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("another program has the port: stop that one, or take another port (0 is any free one): %w", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("ports below 1024 are not for every user: take a port such as 8080, or start it by systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE: %w", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("this machine does not have that address: leave the host out for all that it has, as in :8080: %w", err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("the host is not known: leave it out for all addresses of this machine, as in :8080: %w", err)
+	}
+	return fmt.Errorf("it takes host:port, or :port for all addresses of this machine: %w", err)
 }
 
 // bindTo listens on TCP and, with a certificate, on the same port of UDP.
@@ -273,6 +289,9 @@ func (s *Server) URL() string {
 	}
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(a.Port)) + "/"
 }
+
+// Loopback reports whether it is reached from this machine only.
+func (s *Server) Loopback() bool { return s.tcp.Addr().(*net.TCPAddr).IP.IsLoopback() }
 
 // Note says that the default port was taken, in a sentence for people; "" otherwise.
 func (s *Server) Note() string { return s.note }
