@@ -124,9 +124,15 @@ func (a *app) complete(cmd *cobra.Command, word string, before ...string) ([]str
 	case "DIR", "DIRECTORY":
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	case "ID", "COLLECTION":
-		list = a.collectionIDs(cmd)
+		list = a.liveCollections(cmd, func(c control.Collection, name string) string {
+			return fmt.Sprintf("%s\t%s, release %d", c.ID, name, c.Release)
+		})
 	case "NAME":
-		list = a.publishedNames(cmd)
+		if table := tableOf(cmd); table == "publish" || strings.HasPrefix(table, "keys.") {
+			list = a.publishedNames(cmd)
+			break
+		}
+		list = a.liveCollections(cmd, nameOrID)
 	case "ROLE":
 		list = []string{"root", "targets", "release", "snapshot", "timestamp"}
 	case "SCENARIO":
@@ -147,8 +153,16 @@ func (a *app) complete(cmd *cobra.Command, word string, before ...string) ([]str
 	return list, cobra.ShellCompDirectiveNoFileComp
 }
 
-// collectionIDs are those that the running node has; none if there is no node, or if it does not answer at once.
-func (a *app) collectionIDs(cmd *cobra.Command) (list []string) {
+// nameOrID is the name of a collection, if a shell and its commands take it as it is: the publisher chose it.
+func nameOrID(c control.Collection, name string) string {
+	if quote(name) != name || strings.HasPrefix(name, "-") {
+		return c.ID.String()
+	}
+	return name
+}
+
+// liveCollections names those that the running node has; none if there is no node, or if it does not answer at once.
+func (a *app) liveCollections(cmd *cobra.Command, text func(c control.Collection, name string) string) (list []string) {
 	if a.settle(cmd) != nil {
 		return nil // a person who types is not told about it now, but when the command runs
 	}
@@ -165,7 +179,7 @@ func (a *app) collectionIDs(cmd *cobra.Command) (list []string) {
 			}
 			return '?'
 		}, c.Name)
-		list = append(list, fmt.Sprintf("%s\t%s, release %d", c.ID, name, c.Release))
+		list = append(list, text(c, name))
 	}
 	return list
 }
