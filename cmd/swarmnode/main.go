@@ -49,6 +49,9 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
 	root := a.rootCommand()
+	if completing(args) {
+		a.completeWords(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -114,7 +117,7 @@ See it work first, all on this machine and cleaned up afterwards:
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.peersCommand(), a.collectionsCommand(), a.pauseCommand(), a.resumeCommand(), a.logsCommand(), a.limitsCommand(), a.metricsCommand(),
-		a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), a.configCommand(), a.manCommand(),
+		a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), a.configCommand(), a.manCommand(), a.completionCommand(),
 		versionCommand())
 	return root
 }

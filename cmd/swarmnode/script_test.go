@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -53,6 +54,14 @@ func TestScripts(t *testing.T) {
 			},
 			"appears": appears,
 			"http":    httpGet,
+		},
+		Condition: func(cond string) (bool, error) { // [file:PATH]: it is on this machine
+			path, ok := strings.CutPrefix(cond, "file:")
+			if !ok {
+				return false, fmt.Errorf("there is no condition %q", cond)
+			}
+			_, err := os.Stat(path)
+			return err == nil, nil
 		},
 	})
 }
