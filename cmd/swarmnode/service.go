@@ -44,6 +44,9 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 
 func (f *nodeFlags) config(a *app) (node.Config, error) {
 	gateway, err := f.gatewayConfig()
+	if err == nil {
+		err = handedOver(gateway)
+	}
 	return node.Config{Gateway: gateway, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, ScrubRate: int64(f.scrubRate),
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
@@ -71,7 +74,9 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 		fail(err)
 		ended <- err
 	}()
+	quiet := a.supervised(ctx)
 	err = work(ctx, n)
+	quiet()
 	stop()
 	if nodeErr := <-ended; nodeErr != nil {
 		return nodeErr
