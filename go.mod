@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/PlakarKorp/go-cdc-chunkers v1.1.0 // content-defined chunking with versioned algorithms (jc-v1.0.0)
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
+	github.com/coreos/go-systemd/v22 v22.7.0 // readiness and sockets of a systemd service
 	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
 	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
 	github.com/google/go-cmp v0.7.0 // tests: readable differences

@@ -15,12 +15,13 @@ import (
 
 // GatewayConfig says where ordinary clients reach what a node has, over HTTP. The zero value is useful.
 type GatewayConfig struct {
-	Listen            string // host:port; "": gateway.DefaultListen, or a free port when it is taken
-	URL               string // as others reach it, as GatewayURL gives it; told to the other members. "": it is for this machine or network
-	CertFile, KeyFile string // PEM files, both or none; with them it speaks TLS
-	AccessLog         string // file for a line per request; "-": standard output, "": none
-	FullAddresses     bool   // the log has the whole addresses of clients, not their networks
-	AllowPrivate      bool   // gateways that other members have at private addresses are asked and named to clients, too
+	Listen            string          // host:port; "": gateway.DefaultListen, or a free port when it is taken
+	Sockets           gateway.Sockets // bound by the service manager; instead of Listen
+	URL               string          // as others reach it, as GatewayURL gives it; told to the other members. "": it is for this machine or network
+	CertFile, KeyFile string          // PEM files, both or none; with them it speaks TLS
+	AccessLog         string          // file for a line per request; "-": standard output, "": none
+	FullAddresses     bool            // the log has the whole addresses of clients, not their networks
+	AllowPrivate      bool            // gateways that other members have at private addresses are asked and named to clients, too
 }
 
 // GatewayURL checks the address by which others reach a gateway and gives the one form in which it is told to them: http or https, a
@@ -98,7 +99,7 @@ func (n *Node) openWeb() error {
 		w.url = u
 	}
 	w.gateway = gateway.New(gateway.Config{Catalogue: &w.catalogue, URL: w.url, Now: n.cfg.Now, Log: n.log})
-	server, err := gateway.Listen(gateway.ServerConfig{Handler: w.gateway, Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+	server, err := gateway.Listen(gateway.ServerConfig{Handler: w.gateway, Listen: cfg.Listen, Sockets: cfg.Sockets, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
 		AccessLog: cfg.AccessLog, FullAddresses: cfg.FullAddresses, Limit: n.limit, Log: n.log})
 	if err != nil {
 		return err

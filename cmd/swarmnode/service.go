@@ -52,6 +52,9 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 
 func (f *nodeFlags) config(a *app) (node.Config, error) {
 	gateway, err := f.gatewayConfig()
+	if err == nil {
+		err = handedOver(gateway)
+	}
 	if err != nil {
 		return node.Config{}, err
 	}
@@ -92,7 +95,9 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 		fail(err)
 		ended <- err
 	}()
+	quiet := a.supervised(ctx)
 	err = work(ctx, n)
+	quiet()
 	stop()
 	if nodeErr := <-ended; nodeErr != nil {
 		return nodeErr

@@ -249,7 +249,7 @@ func TestTraffic(t *testing.T) {
 	if len(rates) != keptSamples-1 || rates[0].in != 1024 || rates[0].out != 2048 || rates[0].http != 0 || !rates[0].at.Equal(begin.Add(22*time.Second)) {
 		t.Errorf("%d rates, the first %+v", len(rates), rates[0])
 	}
-	v := trafficOf(Status{BytesIn: 5}, rates)
+	v := trafficOf(Status{Traffic: Traffic{BytesIn: 5}}, rates)
 	if v.In != 1024 || v.Top != 2048 || v.Minutes != 7 || v.TotalIn != 5 || !strings.HasPrefix(v.OutLine, "0.0,1.0 ") || !strings.HasSuffix(v.InLine, " 600.0,60.0") {
 		t.Errorf("in %v, top %v, %d minutes, total %d, lines %.20q %q", v.In, v.Top, v.Minutes, v.TotalIn, v.OutLine, v.InLine[len(v.InLine)-12:])
 	}

@@ -52,6 +52,8 @@ type ServerConfig struct {
 	Handler http.Handler
 	// Listen is host:port. "" means DefaultListen, and a free port of that host when it is taken: Note tells.
 	Listen string
+	// Sockets are used instead of Listen, which must be empty then. The server closes them.
+	Sockets Sockets
 	// CertFile and KeyFile are PEM files, both or none. With them the server speaks TLS with HTTP/1.1 and HTTP/2 and, on UDP of the
 	// same port, HTTP/3. They are read again when they change.
 	CertFile, KeyFile string
@@ -118,8 +120,41 @@ func Listen(cfg ServerConfig) (_ *Server, err error) {
 	return s, nil
 }
 
+// Sockets were bound by somebody else, such as the service manager, who may do what this program may not: use port 80. The zero value
+// is none.
+type Sockets struct {
+	TCP net.Listener
+	UDP net.PacketConn // for HTTP/3, on the same port; nil: the server binds it
+}
+
+// adopt takes the sockets that were bound by somebody else.
+func (s *Server) adopt() error {
+	s.tcp = s.cfg.Sockets.TCP
+	udp := s.cfg.Sockets.UDP
+	switch _, ok := s.tcp.Addr().(*net.TCPAddr); {
+	case s.cfg.Listen != "":
+		return fmt.Errorf("gateway: a socket for %s was handed over, and it shall listen on %s: give one of them", s.Addr(), s.cfg.Listen)
+	case !ok:
+		return fmt.Errorf("gateway: the socket %s that was handed over is not one of TCP", s.Addr())
+	case s.pair == nil && udp != nil:
+		return udp.Close() // there is no HTTP/3 without TLS
+	case s.pair == nil:
+		return nil
+	case udp == nil:
+		var err error
+		if udp, err = net.ListenPacket("udp", s.Addr()); err != nil {
+			return fmt.Errorf("gateway: HTTP/3: %w; hand over a socket of UDP, too (ListenDatagram)", err)
+		}
+	}
+	s.udp = udp
+	return nil
+}
+
 // bind finds the port.
 func (s *Server) bind() error {
+	if s.cfg.Sockets.TCP != nil {
+		return s.adopt()
+	}
 	address := cmp.Or(s.cfg.Listen, DefaultListen)
 	err := s.bindTo(address)
 	if err == nil {
