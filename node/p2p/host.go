@@ -59,11 +59,11 @@ type Host struct {
 	reach    *reach
 	note     string      // about the port, see ListenNote
 	ready    atomic.Bool // host is set: AutoRelay may ask before New has it
-	closing
+	lifetime
 }
 
-// closing is the end of a host.
-type closing struct {
+// lifetime is what Close ends and waits for.
+type lifetime struct {
 	stopped chan struct{} // closed by Close
 	once    sync.Once     // Close
 
@@ -95,7 +95,7 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
-		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, closing: closing{stopped: make(chan struct{})}}
+		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, lifetime: lifetime{stopped: make(chan struct{})}}
 	if err := h.peers.bad.load(time.Now()); err != nil {
 		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
 	}
