@@ -92,6 +92,7 @@ type links struct {
 	room    *fetch.Room // bytes in flight, of all collections
 	place   *place      // where this node is
 	limit   *limit.Limiter
+	rest    *rest // what the home holds beside collections
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -119,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0), place: openPlace(home)}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -172,6 +173,7 @@ func (n *Node) open(ctx context.Context) error {
 			n.log.Error("a collection cannot be opened", "name", r.Name, "collection", r.ID, "error", err)
 		}
 	}
+	n.measureRest()
 	n.host.OnPeer(n.peer)
 	return nil
 }

@@ -25,12 +25,13 @@ type meter struct {
 	limit Limit
 	ctx   context.Context // of the connection or request: an io.Writer has none
 	addr  netip.Addr
+	own   bool // what this gateway says of itself: that is little, and always answered
 }
 
 // newMeter makes one for host:port.
 func newMeter(ctx context.Context, limit Limit, to string) meter {
 	at, _ := netip.ParseAddrPort(to) // the zero Addr if it is none
-	return meter{limit, ctx, at.Addr().Unmap()}
+	return meter{limit: limit, ctx: ctx, addr: at.Addr().Unmap()}
 }
 
 // send says how many of n bytes to write now, after a wait.
@@ -43,7 +44,7 @@ func (m *meter) send(n int) (int, error) {
 
 // check is errClosed when nothing more may be sent.
 func (m *meter) check() error {
-	if m.limit == nil {
+	if m.limit == nil || m.own {
 		return nil
 	}
 	if _, closed := m.limit.Closed(m.addr); closed {
@@ -54,7 +55,8 @@ func (m *meter) check() error {
 
 // refuses answers a request for which nothing is left, and reports whether it did. How this gateway is may still be asked.
 func (m *meter) refuses(w http.ResponseWriter, r *http.Request) bool {
-	if m.limit == nil || r.URL.Path == "/-/health" || r.URL.Path == "/-/status.json" {
+	m.own = r.URL.Path == "/-/health" || r.URL.Path == "/-/status.json"
+	if m.limit == nil || m.own {
 		return false
 	}
 	after, closed := m.limit.Closed(m.addr)
