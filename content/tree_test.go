@@ -160,6 +160,11 @@ func TestReadsAgreeWithMap(t *testing.T) {
 		if d := cmp.Diff(wantList, list); d != "" {
 			rt.Fatalf("list %q: %s", dir, d)
 		}
+		most := rapid.IntRange(0, len(wantList)+1).Draw(rt, "most")
+		first, err := ListFirst(root, blocks, dir, most)
+		if err != nil || len(first) != min(most, len(list)) || len(first) > 0 && !cmp.Equal(list[:len(first)], first) {
+			rt.Fatalf("the first %d of %q are %d, %v", most, dir, len(first), err)
+		}
 		e, err := Lookup(root, blocks, dir)
 		if want, ok := m[dir]; ok != (err == nil) || ok && !cmp.Equal(want, e) {
 			rt.Fatalf("lookup %q: %v, %v", dir, e, err)

@@ -3,6 +3,7 @@ package content
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 )
@@ -198,10 +199,18 @@ func Lookup(root Digest, src BlockSource, path string) (Entry, error) {
 
 // List gives the entries directly in dir ("" for the top), in order. It skips what lies deeper.
 func List(root Digest, src BlockSource, dir string) ([]Entry, error) {
+	return ListFirst(root, src, dir, math.MaxInt)
+}
+
+// ListFirst is List of no more than the first most entries.
+func ListFirst(root Digest, src BlockSource, dir string, most int) ([]Entry, error) {
 	var out []Entry
 	c := cursor{src: src, end: subtreeEnd(dir)}
 	from := subtreeStart(dir)
 	for {
+		if len(out) >= most {
+			return out, nil
+		}
 		if err := c.seek(root, from); err != nil {
 			return nil, err
 		}

@@ -280,3 +280,36 @@ func TestCacheWithoutRoom(t *testing.T) {
 		t.Errorf("%d bytes were fetched for two times %d", p.Received, len(data))
 	}
 }
+
+// TestCachesAreNotSeeded: what a publisher holds back for mirrors to pass on, it does not hold back from nodes that keep only what they are
+// asked for: they may have thrown it away by the time somebody else wants it.
+func TestCachesAreNotSeeded(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	largeFile(t, tree, "first.bin", 1<<20)
+	master := startNode(t, "master", t.TempDir())
+	id := master.publish(t, tree).ID
+	var caches []*testNode
+	for range seedAudience {
+		caches = append(caches, cacheOf(t, master, Config{}))
+	}
+	largeFile(t, tree, "second.bin", 2<<20)
+	master.publish(t, tree)
+	c := master.collection(id)
+	if !c.master.seed.active() {
+		t.Fatal("nothing of the second release is held back from anybody: this test shows nothing")
+	}
+	within(t, 60*time.Second, "the master hears all caches and knows that they are caches", func() bool {
+		for _, x := range caches {
+			if m, known := c.listener.Member(x.ID()); !known || m.Complete || m.Release == 0 {
+				return false
+			}
+		}
+		return len(c.topic.Peers()) == len(caches)
+	})
+	for _, x := range caches {
+		if c.seeds(x.ID()) {
+			t.Errorf("chunks are held back from cache %s", x.ID())
+		}
+	}
+}

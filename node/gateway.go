@@ -128,7 +128,7 @@ func (w *web) status() *control.Gateway {
 		return nil
 	}
 	s := w.server.Stats()
-	g := &control.Gateway{Local: w.server.URL(), URL: w.url, Connections: s.Conns, Failed: s.Answers[0] + s.Answers[5], Refused: s.Refused, Slow: s.Slow, Bytes: s.Bytes}
+	g := &control.Gateway{Local: w.server.URL(), URL: w.url, Loopback: w.server.Loopback(), Connections: s.Conns, Failed: s.Answers[0] + s.Answers[5], Refused: s.Refused, Slow: s.Slow, Bytes: s.Bytes}
 	for _, n := range s.Answers {
 		g.Answers += n
 	}

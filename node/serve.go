@@ -44,9 +44,13 @@ func (c *collection) seeds(asker gossip.PeerID) bool {
 	if !c.master.seed.active() {
 		return false
 	}
-	mirrors := c.topic.Peers()
+	mirrors := slices.DeleteFunc(c.topic.Peers(), func(p gossip.PeerID) bool { return isCache(c.listener.Member(p)) })
 	return len(mirrors) >= seedAudience && slices.Contains(mirrors, asker)
 }
+
+// isCache reports whether a member keeps only what is asked for: it serves a release and does not have all of it. What it is given may be
+// gone in a minute, so that nobody else can be sent to it.
+func isCache(m gossip.Member, known bool) bool { return known && m.Release > 0 && !m.Complete }
 
 // block reads a metadata block for a peer.
 func (n *Node) block(id content.ID, d content.Digest) ([]byte, bool) {

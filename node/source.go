@@ -49,9 +49,14 @@ func (s mirrorSource) table(r *gateway.Release, segment uint32) (*content.Table,
 	return s.c.table(r.Infos[segment].Table)
 }
 
-// File implements gateway.Source.
+// File implements gateway.Source. Only what stays for long is lent: what the kernel has taken to send are the pages of the file
+// themselves, and punching a hole beside them zeroes a part of a large folio while a slow client has not got it yet (seen
+// with ext4 of Linux 6.18). A cache evicts at any moment, and what is dead in the served release goes when its grace ends.
 func (s mirrorSource) File(ref content.Ref) (*os.File, int64, func(), bool) {
 	f := s.c.follower
+	if f.cache != nil || !f.mirror.Stays(ref) {
+		return nil, 0, nil, false
+	}
 	file, offset, release, ok := f.disk.Lend(ref)
 	if ok {
 		f.took(ref)

@@ -198,12 +198,12 @@ small_fs() {
 
 # --- what we assume of the program ------------------------------------------------------------------------------------
 
-# publish NAME DIR HOME PORT [FLAG...]: starts a master and waits until it has published.
+# publish NAME DIR HOME PORT [FLAG...]: starts a master, without a gateway unless a flag says so.
 publish() {
   local n=$1 dir=$2 h=$3 p=$4
   shift 4
   rm -f "$work/logs/$n.out"
-  start "$n" "$SWARMNODE" publish "$dir" --home "$h" --listen "/ip4/127.0.0.1/tcp/$p" --json "$@"
+  start "$n" "$SWARMNODE" publish "$dir" --home "$h" --listen "/ip4/127.0.0.1/tcp/$p" --json --gateway none "$@"
 }
 
 # published NAME FIELD: of the last release that the process has told.
@@ -222,11 +222,11 @@ wait_published() {
   address=$(published "$1" 'addrs[0]')
 }
 
-# join NAME HOME PORT BOOTSTRAP [FLAG...]: starts a mirror.
+# join NAME HOME PORT BOOTSTRAP [FLAG...]: starts a mirror, without a gateway unless a flag says so.
 join() {
   local n=$1 h=$2 p=$3 b=$4
   shift 4
-  start "$n" "$SWARMNODE" join --bootstrap "$b" --home "$h" --listen "/ip4/127.0.0.1/tcp/$p" "$@"
+  start "$n" "$SWARMNODE" join --bootstrap "$b" --home "$h" --listen "/ip4/127.0.0.1/tcp/$p" --gateway none "$@"
 }
 
 # status HOME JQ-FILTER: asks the node that runs there.

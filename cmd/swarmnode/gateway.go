@@ -25,8 +25,8 @@ type gatewayFlags struct {
 }
 
 func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
-	fl.StringVar(&f.gateway, "gateway", "", "host:port at which browsers, apt, curl and so on reach the files, such as :80; \"none\" for no gateway (default 127.0.0.1:8080, else a free port)")
-	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` of the gateway as others reach it; with it other mirrors send clients there")
+	fl.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` at which browsers, apt, curl and so on reach the files, such as :8080 for all addresses of this machine; \"none\" for no gateway (default 127.0.0.1:8080, else a free port)")
+	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` by which others reach this gateway; told to all members, so that other mirrors name it to their clients")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate `FILE` (PEM) for a gateway that speaks https; read again when it changes")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key `FILE` (PEM) of the certificate")
 	fl.StringVar(&f.accessLog, "access-log", "", "`FILE` that gets a line for every request to the gateway, - for standard output")
@@ -49,7 +49,11 @@ func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 		return nil, nil
 	}
 	if f.gateway != "" {
-		if _, _, err := net.SplitHostPort(f.gateway); err != nil {
+		_, port, err := net.SplitHostPort(f.gateway)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
 			return nil, misuse("--gateway %s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(f.gateway))
 		}
 	}
@@ -69,9 +73,12 @@ func (a *app) tellGateway(g *control.Gateway) {
 	if g == nil {
 		return
 	}
-	at := g.Local
-	if g.URL != "" {
-		at = g.URL
+	switch {
+	case g.URL != "":
+		fmt.Fprintf(a.stdout, "Browsers, apt, curl and so on find the files at %s\n", g.URL)
+	case g.Loopback:
+		fmt.Fprintf(a.stdout, "Browsers, apt, curl and so on find the files at %s - on this machine only; --gateway :8080 lets others in\n", g.Local)
+	default:
+		fmt.Fprintf(a.stdout, "Browsers, apt, curl and so on find the files at %s - elsewhere by the name or address of this machine\n", g.Local)
 	}
-	fmt.Fprintf(a.stdout, "Browsers, apt, curl and so on find the files at %s\n", at)
 }

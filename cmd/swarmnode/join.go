@@ -33,10 +33,12 @@ there is room. The node goes on like that until it joins the collection again wi
 
 The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
 instead of the publisher's, say with --collection which collection is meant. The next time,
-` + "`swarmnode join`" + ` alone goes on with the same collections.`,
+` + "`swarmnode join`" + ` alone goes on with the same collections; other flags, such as --disk and --gateway,
+are said each time.`,
 		Example: `  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…
   swarmnode join --bootstrap /ip4/198.51.100.2/tcp/4101/p2p/12D3KooW… --collection bafkrei… --disk 500GB
   swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW… --cache-only --disk 20GB
+  swarmnode join --gateway :8080 --gateway-url http://mirror.example.org:8080/    # a mirror for everybody's browser, apt, curl …
   swarmnode join                                # again what was mirrored before`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {

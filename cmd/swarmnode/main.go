@@ -89,6 +89,7 @@ publisher to many volunteers, who pass it on to each other.
 You publish a directory; it gets an ID, which never changes, and a release number, which
 grows with each change. Others join and become mirrors, or download what they need. Every
 byte is checked against the publisher's signature, so it does not matter who sent it.
+Browsers, apt, dnf, curl and so on need none of this: each node serves them over HTTP.
 
 See it work first, all on this machine and cleaned up afterwards:
 

@@ -311,13 +311,13 @@ func (w *mirrorWatch) tell(c control.Collection, newRelease bool) error {
 		fmt.Fprintf(w.app.stdout, "%s is at release %d now.\n", c.Name, c.Release)
 	}
 	if c.Mirrors == 0 {
-		fmt.Fprintf(w.app.stdout, "No mirror has all of %s release %d yet.\n", c.Name, c.Release)
+		fmt.Fprintf(w.app.stdout, "No mirror has all of release %d of %s yet.\n", c.Release, c.Name)
 		return nil
 	}
 	verb := "have"
 	if c.Mirrors == 1 {
 		verb = "has"
 	}
-	fmt.Fprintf(w.app.stdout, "%s %s all of %s release %d.\n", count(c.Mirrors, "mirror"), verb, c.Name, c.Release)
+	fmt.Fprintf(w.app.stdout, "%s %s all of release %d of %s.\n", count(c.Mirrors, "mirror"), verb, c.Release, c.Name)
 	return nil
 }

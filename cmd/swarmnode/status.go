@@ -68,8 +68,11 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 	}
 	if g := s.Gateway; g != nil {
 		known := ""
-		if g.URL != "" {
+		switch {
+		case g.URL != "":
 			known = ", known to others as " + g.URL
+		case g.Loopback:
+			known = ", on this machine only"
 		}
 		fmt.Fprintf(out, "  gateway   %s%s\n", g.Local, known)
 		if g.Answers+g.Refused > 0 {

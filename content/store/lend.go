@@ -12,7 +12,8 @@ const maxSpares = 64
 
 // Lend gives a chunk as a place in an open file, so that the kernel can send it without a copy. The file is the caller's alone,
 // its position too, until release is called, once; the bytes of the chunk stay as they are as long. ok is false for what is
-// not here and for what was not hashed since the start: Chunk hashes it.
+// not here and for what was not hashed since the start: Chunk hashes it. What sendfile(2) was given before release and the other side has not
+// got yet still are the pages of the file: lend for it only what is not punched soon after.
 func (d *Disk) Lend(ref content.Ref) (f *os.File, offset int64, release func(), ok bool) {
 	s := d.segment(ref.Segment)
 	if s == nil {

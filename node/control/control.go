@@ -48,6 +48,8 @@ type Status struct {
 type Gateway struct {
 	Local string `json:"local"`         // as it is reached from this machine
 	URL   string `json:"url,omitempty"` // as others are told
+	// Loopback says that no other machine reaches it.
+	Loopback bool `json:"loopback"`
 
 	Connections int    `json:"connections"` // open now
 	Answers     uint64 `json:"answers"`     // since the start

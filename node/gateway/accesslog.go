@@ -48,7 +48,7 @@ func openAccessLog(name string, full bool, log *slog.Logger) (*accessLog, error)
 func openAppend(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640) // readable by a group, as Debian's logs are
 	if err != nil {
-		return nil, fmt.Errorf("open access log: %w; its directory has to exist and to be writable", err)
+		return nil, fmt.Errorf("open access log: %w; name a file that this user may write to, in a directory that exists", err)
 	}
 	return f, nil
 }

@@ -68,8 +68,8 @@ func (p *piece) close() {
 	*p = piece{}
 }
 
-func (g *Gateway) open(c *Collection, rel *Release, e content.Entry) (*reader, error) {
-	l, err := g.layout(rel, e)
+func (g *Gateway) open(ctx context.Context, c *Collection, rel *Release, e content.Entry) (*reader, error) {
+	l, err := g.layout(ctx, rel, e)
 	if err != nil {
 		return nil, err
 	}
@@ -206,20 +206,35 @@ func (r *reader) copy(ctx context.Context, w io.Writer, b byteRange, wait time.D
 	return nil
 }
 
-// step writes at most smallRead bytes of a chunk that takes up room. If the client is slow, the room is given back first.
+// step writes at most smallRead bytes of a chunk that takes up room. If the client is slow, the room is given back first, and if it
+// turns out to be, meanwhile: else as many clients as there is room for could keep all others waiting by taking nothing.
 func (r *reader) step(w io.Writer, skip, n int64, room *room) error {
-	data := r.piece.data[skip : skip+n]
+	buf := room.small()
+	defer room.giveSmall(buf)
+	data := (*buf)[:copy(*buf, r.piece.data[skip:skip+n])]
 	if r.slow {
-		buf := room.small()
-		defer room.giveSmall(buf)
-		data = (*buf)[:copy(*buf, data)]
-		r.piece.close()
-		r.now = -1
+		r.drop()
+		start := time.Now()
+		_, err := w.Write(data)
+		r.slow = time.Since(start) > slowStep
+		return err
 	}
-	start := time.Now()
+	gone := make(chan struct{})
+	late := time.AfterFunc(slowStep, func() {
+		defer close(gone)
+		r.drop()
+	})
 	_, err := w.Write(data)
-	r.slow = time.Since(start) > slowStep
+	if r.slow = !late.Stop(); r.slow {
+		<-gone
+	}
 	return err
+}
+
+// drop gives the loaded chunk back. It is loaded again when more of it is wanted.
+func (r *reader) drop() {
+	r.piece.close()
+	r.now = -1
 }
 
 // send writes n bytes of the piece from skip on.
@@ -249,7 +264,7 @@ func (g *Gateway) read(ctx context.Context, c *Collection, rel *Release, e conte
 	if e.Size == 0 {
 		return nil, nil
 	}
-	r, err := g.open(c, rel, e)
+	r, err := g.open(ctx, c, rel, e)
 	if err != nil {
 		return nil, err
 	}

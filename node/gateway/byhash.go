@@ -16,6 +16,9 @@ import (
 const (
 	// maxRelease bounds a Release file that is read for its sums; the largest of Debian has 1.5 MB.
 	maxRelease = 16 << 20
+	// maxHashed is how many entries of a directory are looked at for one with a hash. Directories of indexes have some dozens, and
+	// anybody can ask for a hash that is nowhere.
+	maxHashed = 4096
 	// releaseWait is how long reading one may take: the client waits for its first byte meanwhile.
 	releaseWait = firstByte
 )
@@ -34,7 +37,7 @@ func (g *Gateway) byHash(ctx context.Context, rel *Release, c *Collection, path 
 	var e content.Entry
 	var err error
 	if kind == "SHA256" {
-		e, err = g.siblingBySum(rel, dir, hash)
+		e, err = g.siblingBySum(ctx, rel, dir, hash)
 	} else {
 		e, err = g.byRelease(ctx, rel, c, dir, kind, hash)
 	}
@@ -64,7 +67,7 @@ func splitByHash(path string) (dir, kind, hash string, ok bool) {
 }
 
 // siblingBySum finds the file directly in dir that has this SHA-256, which the tree itself says.
-func (g *Gateway) siblingBySum(rel *Release, dir, hash string) (content.Entry, error) {
+func (g *Gateway) siblingBySum(ctx context.Context, rel *Release, dir, hash string) (content.Entry, error) {
 	want, err := content.ParseDigest(hash)
 	if err != nil {
 		return content.Entry{}, err
@@ -73,7 +76,12 @@ func (g *Gateway) siblingBySum(rel *Release, dir, hash string) (content.Entry, e
 	if err != nil {
 		return content.Entry{}, err
 	}
-	entries, err := content.List(rel.Manifest.Tree, g.tree(rel), real.Path)
+	done, err := g.turns.take(ctx)
+	if err != nil {
+		return content.Entry{}, err
+	}
+	defer done()
+	entries, err := content.ListFirst(rel.Manifest.Tree, g.tree(rel), real.Path, maxHashed)
 	if err != nil {
 		return content.Entry{}, err
 	}
@@ -133,9 +141,15 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
+// sumsKey names a Release file. The hash of a file is what its publisher says, so it means nothing in another collection.
+type sumsKey struct {
+	id  content.ID
+	sum content.Digest
+}
+
 // suite reads a Release file once per content.
 func (g *Gateway) suite(ctx context.Context, rel *Release, c *Collection, e content.Entry) (*suiteSums, error) {
-	key := objectKey{e.SHA256, ""}
+	key := sumsKey{c.ID, e.SHA256}
 	if s, ok := g.sums.get(key); ok {
 		return s, nil
 	}
@@ -159,7 +173,7 @@ func parseSums(data []byte) *suiteSums {
 	s := &suiteSums{paths: map[string][]string{}}
 	section := ""
 	lines := bufio.NewScanner(bytes.NewReader(data))
-	for lines.Scan() && s.count < sumsKept/8 {
+	for lines.Scan() && s.count < sumsKept/8-1 { // its weight is one more
 		line := lines.Text()
 		if !strings.HasPrefix(line, " ") {
 			section, _, _ = strings.Cut(line, ":")

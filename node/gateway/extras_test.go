@@ -152,7 +152,7 @@ func TestMetalinkPieces(t *testing.T) {
 	slices.Reverse(e.Runs)
 	pieces := func(e content.Entry) *meta4Pieces {
 		var m meta4
-		if err := xml.Unmarshal(g.metalink4(f.c.Served, e, "big.iso", nil), &m); err != nil {
+		if err := xml.Unmarshal(g.metalink4(f.c, f.c.Served, e, "big.iso", nil), &m); err != nil {
 			t.Fatal(err)
 		}
 		return m.File.Pieces
@@ -265,6 +265,10 @@ func TestTorrentMissing(t *testing.T) {
 	}
 	if src.ahead[hashReader] != nil {
 		t.Error("the hint to the source was not taken back")
+	}
+	g.pieces.fetched, src.asked = 10, 0
+	if res, body := ask(t, g, "GET", "/test/big.iso.torrent"); res.StatusCode != 503 || !strings.Contains(body, "Download the file itself") || src.asked != 0 {
+		t.Errorf("more is missing than is fetched for a torrent: %d %q, %d chunks were asked for", res.StatusCode, body, src.asked)
 	}
 	delete(src.missing, ref)
 	if res, _ := ask(t, g, "GET", "/test/big.iso.torrent"); res.StatusCode != 200 {

@@ -43,6 +43,10 @@ func statusJSON(all []*Collection) []byte {
 	return marshal(out)
 }
 
+// silence is how long the publisher may be silent before the first page says so: three of his hourly signatures, as for the node's
+// own status.
+const silence = 3 * time.Hour
+
 // card is a collection on the first page.
 type card struct {
 	summary
@@ -77,9 +81,11 @@ func (g *Gateway) serveFront(w http.ResponseWriter, r *http.Request, all []*Coll
 		case c.Served == nil:
 			k.State, k.Href = "The first release is still being fetched.", ""
 		case now.After(c.Expires):
-			k.State = "The publisher's signature has ended: indexes are not served."
+			k.State = "The publisher's signature has ended, so nothing here can be called current: only packages and images are served."
 		case c.Newest > k.Release:
 			k.State, k.Good = "A newer release is being fetched.", true
+		case now.Sub(c.Fresh) > silence:
+			k.State = "The publisher has not confirmed this since then: there may be a newer release."
 		default:
 			k.State, k.Good = "Current.", true
 		}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"runtime"
 	"strings"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 // pageKey names a rendered directory.
 type pageKey struct {
 	objectKey
-	name string
-	json bool
+	id      content.ID
+	release uint64
+	json    bool
 }
 
 // page is a rendered directory, ready to be sent. It is never changed.
@@ -73,21 +75,46 @@ var (
 // serveListing answers a directory: a page that people read and that crawlers walk, or JSON with ?json.
 func (g *Gateway) serveListing(w http.ResponseWriter, r *http.Request, c *Collection, f found) {
 	asJSON := r.URL.Query().Has("json")
-	key := pageKey{objectKey{f.rel.Manifest.Tree, f.path}, fmt.Sprint(c.Name, f.rel.Manifest.Release), asJSON}
-	p, ok := g.pages.get(key)
-	if !ok {
-		body, err := g.renderListing(r.Context(), c, f, asJSON)
-		if err != nil {
-			g.failLookup(w, r, c, f.path, err)
-			return
-		}
-		p = &page{body}
-		g.pages.put(key, p, len(body)+200)
+	key := pageKey{objectKey{f.rel.Manifest.Tree, f.path}, c.ID, f.rel.Manifest.Release, asJSON}
+	p, err := g.page(r.Context(), c, f, key)
+	if err != nil {
+		g.failLookup(w, r, c, f.path, err)
+		return
 	}
 	// A listing has no Last-Modified: `wget --mirror` goes no deeper when a page has not changed since the last time, so that one that
 	// was interrupted would never come to its end.
 	w.Header().Set("Cache-Control", "public, no-cache")
 	servePage(w, r, asJSON, p.body)
+	runtime.KeepAlive(p) // until here it is being sent
+}
+
+// page gives a directory as it is sent: as it was remembered or is being sent to somebody else, or rendered.
+func (g *Gateway) page(ctx context.Context, c *Collection, f found, key pageKey) (*page, error) {
+	have := func() (*page, bool) {
+		if p, ok := g.pages.get(key); ok {
+			return p, true
+		}
+		return g.sending.get(key)
+	}
+	if p, ok := have(); ok {
+		return p, nil
+	}
+	done, err := g.turns.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if p, ok := have(); ok { // somebody was faster
+		return p, nil
+	}
+	body, err := g.renderListing(ctx, c, f, key.json)
+	if err != nil {
+		return nil, err
+	}
+	p := &page{body}
+	g.pages.put(key, p, len(body)+200)
+	g.sending.put(key, p)
+	return p, nil
 }
 
 // servePage sends a page of ours, with what keeps foreign content out of it.

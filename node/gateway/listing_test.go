@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"swarmnode/content"
 )
 
@@ -151,12 +153,14 @@ func TestFront(t *testing.T) {
 		says   string
 	}{
 		{func() {}, "Current."},
+		{func() { c.Fresh = time.Now().Add(-silence - 3*time.Minute) }, "has not confirmed this since then: there may be a newer release"},
 		{func() { c.Newest = 2 }, "A newer release is being fetched."},
 		{func() { c.Expires = time.Now().Add(-time.Hour) }, "signature has ended"},
 	} {
 		x.change()
 		got := r.get("/")
-		if got.StatusCode != 200 || !strings.Contains(got.body, x.says) || !strings.Contains(got.body, "3 minutes ago") || !strings.Contains(got.body, `href="test/"`) {
+		ago := humanize.Time(c.Fresh)
+		if got.StatusCode != 200 || !strings.Contains(got.body, x.says) || !strings.Contains(got.body, ago) || !strings.Contains(got.body, `href="test/"`) {
 			t.Errorf("want %q: %d %s", x.says, got.StatusCode, got.body)
 		}
 	}
@@ -193,8 +197,8 @@ func TestTypes(t *testing.T) {
 	if got := mediaType("by-hash/SHA256/00", "Packages.xz"); got != "application/x-xz" {
 		t.Errorf("by-hash: %s", got)
 	}
-	r := newRig(t, file{Path: "a.html", Data: "<script>"}, file{Path: "a.svg", Data: "<svg/>"}, file{Path: "a.txt", Data: "x"})
-	for path, want := range map[string]string{"a.html": "sandbox", "a.svg": "sandbox", "a.txt": ""} {
+	r := newRig(t, file{Path: "a.html", Data: "<script>"}, file{Path: "a.svg", Data: "<svg/>"}, file{Path: "a.meta4"}, file{Path: "a.metalink"}, file{Path: "a.txt", Data: "x"})
+	for path, want := range map[string]string{"a.html": "sandbox", "a.svg": "sandbox", "a.meta4": "sandbox", "a.metalink": "sandbox", "a.txt": ""} {
 		if got := r.get("/test/" + path).Header.Get("Content-Security-Policy"); got != want {
 			t.Errorf("%s: policy %q", path, got)
 		}

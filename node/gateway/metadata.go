@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 // read names, also when a newer one comes.
 type tuf struct {
 	files *recent[signedKey, []byte]
+	sums  *recent[signedKey, content.Digest] // of the lists of checksums: who asks for another hash costs no list
 }
 
 // signedKey names a signed file, or, by the root of the tree, its list of checksums.
@@ -32,9 +34,14 @@ type signedKey struct {
 }
 
 // tufBytes bounds what is remembered: 4 lists of the largest size, or the files of a hundred releases with all the targets they can have.
-const tufBytes = 8 * content.MaxSums
+const tufBytes = 8 * (content.MaxSums + 64)
 
-func newTUF() tuf { return tuf{files: newRecent[signedKey, []byte](tufBytes)} }
+// sumsListed is how many releases' lists are known by their hash: those of all collections with as many releases as a mirror keeps.
+const sumsListed = 4096
+
+func newTUF() tuf {
+	return tuf{files: newRecent[signedKey, []byte](tufBytes), sums: newRecent[signedKey, content.Digest](sumsListed)}
+}
 
 const (
 	timestampName = "timestamp.json"
@@ -171,7 +178,10 @@ func (g *Gateway) serveTargetOf(w http.ResponseWriter, r *http.Request, c *Colle
 		return true, nil
 	}
 	if dir == "" && name == trust.SumsTarget {
-		data, err := g.sumsOf(c, rel)
+		if known, ok := g.tuf.sums.get(signedKey{id: c.ID, tree: rel.Manifest.Tree}); ok && known != sum {
+			return false, nil
+		}
+		data, err := g.sumsOf(r.Context(), c, rel)
 		if err != nil || data == nil || content.Sum(data) != sum {
 			return false, err
 		}
@@ -196,13 +206,19 @@ func (g *Gateway) serveTargetOf(w http.ResponseWriter, r *http.Request, c *Colle
 }
 
 // sumsOf lists the checksums of a release.
-func (g *Gateway) sumsOf(c *Collection, rel *Release) ([]byte, error) {
+func (g *Gateway) sumsOf(ctx context.Context, c *Collection, rel *Release) ([]byte, error) {
 	key := signedKey{id: c.ID, tree: rel.Manifest.Tree}
 	if data, ok := g.tuf.files.get(key); ok {
 		return data, nil
 	}
+	done, err := g.turns.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	data, err := rel.Manifest.Sums(rel.Blocks)
 	if err == nil {
+		g.tuf.sums.put(key, content.Sum(data), 1)
 		g.tuf.files.put(key, data, len(data)+len(content.Digest{}))
 	}
 	return data, err

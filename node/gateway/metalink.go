@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -53,9 +54,9 @@ type meta4URL struct {
 
 // metalink4 describes a file at the sites. Where the address of no site is known the URL is relative to the metalink, which
 // aria2 resolves.
-func (g *Gateway) metalink4(rel *Release, e content.Entry, p string, sites []site) []byte {
+func (g *Gateway) metalink4(c *Collection, rel *Release, e content.Entry, p string, sites []site) []byte {
 	m := meta4{Generator: "swarmnode", Published: time.Unix(rel.Manifest.Created, 0).UTC().Format(time.RFC3339), File: meta4File{
-		Name: path.Base(p), Size: e.Size, Hash: typedHash{"sha-256", e.SHA256.String()}, Pieces: g.metalinkPieces(rel, e)}}
+		Name: path.Base(p), Size: e.Size, Hash: typedHash{"sha-256", e.SHA256.String()}, Pieces: g.metalinkPieces(c, rel, e)}}
 	for i, at := range sites {
 		m.File.URLs = append(m.File.URLs, meta4URL{i + 1, at.file(p)})
 	}
@@ -67,7 +68,7 @@ func (g *Gateway) metalink4(rel *Release, e content.Entry, p string, sites []sit
 
 // metalinkPieces gives hashes of the parts of a file, by which a client finds out which of several gateways sent a wrong one. They cost
 // nothing if the file's chunks are all of one size, or if its torrent was asked for.
-func (g *Gateway) metalinkPieces(rel *Release, e content.Entry) *meta4Pieces {
+func (g *Gateway) metalinkPieces(c *Collection, rel *Release, e content.Entry) *meta4Pieces {
 	if length, digests := g.equalChunks(rel, e); digests != nil {
 		p := &meta4Pieces{Length: length, Type: "sha-256"}
 		for _, d := range digests {
@@ -75,7 +76,7 @@ func (g *Gateway) metalinkPieces(rel *Release, e content.Entry) *meta4Pieces {
 		}
 		return p
 	}
-	if hashes, ok := g.pieces.known(e); ok && len(hashes) <= maxPieces*pieceHash {
+	if hashes, ok := g.pieces.known(c, e); ok && len(hashes) <= maxPieces*pieceHash {
 		p := &meta4Pieces{Length: pieceLength(e.Size), Type: "sha-1"}
 		for ; len(hashes) > 0; hashes = hashes[pieceHash:] {
 			p.Hashes = append(p.Hashes, fmt.Sprintf("%x", hashes[:pieceHash]))
@@ -87,7 +88,10 @@ func (g *Gateway) metalinkPieces(rel *Release, e content.Entry) *meta4Pieces {
 
 // equalChunks gives the digests of a file's chunks if all but the last have the same length and there are not too many.
 func (g *Gateway) equalChunks(rel *Release, e content.Entry) (length uint64, digests []content.Digest) {
-	l, err := g.layout(rel, e)
+	if e.Size > maxPieces*content.MaxChunkSize {
+		return 0, nil // they are too many
+	}
+	l, err := g.layout(context.Background(), rel, e) // of such a size it waits for nothing
 	if err != nil || l.chunks() < 2 || l.chunks() > maxPieces {
 		return 0, nil
 	}
@@ -208,5 +212,5 @@ func (g *Gateway) serveMetalink(w http.ResponseWriter, r *http.Request, c *Colle
 		serveDocument(w, r, "application/metalink+xml", p+".metalink", g.metalink3(c, rel, e, p, sites))
 		return
 	}
-	serveDocument(w, r, "application/metalink4+xml", p+".meta4", g.metalink4(rel, e, p, sites))
+	serveDocument(w, r, "application/metalink4+xml", p+".meta4", g.metalink4(c, rel, e, p, sites))
 }

@@ -27,6 +27,8 @@ const (
 	maxProbeHeader = 16 << 10
 	// maxProbeHops is how many redirects at the same host are followed: from a name to an ID, from a directory to its slash.
 	maxProbeHops = 3
+	// maxDials is how many connections to one address are made in checkEvery: enough for ten gateways in one house.
+	maxDials = 20
 	// maxGatewayURL is the longest URL that a member record can hold (gossip.Member).
 	maxGatewayURL = 128
 	// sampleSize is how many bytes are compared where the chunk is here: a few packets.
@@ -50,11 +52,15 @@ type prober struct {
 func newProber(allowPrivate bool, now func() time.Time) *prober {
 	dialer := &net.Dialer{Timeout: checkTimeout / 2}
 	if !allowPrivate {
+		asked := &dials{}
 		// Checked is what is dialed, not what the name said: a name can mean one address now and another one later.
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(address)
 			if err != nil || private(a.Addr()) {
 				return fmt.Errorf("%s is not a public address", address)
+			}
+			if !asked.allow(now(), a.Addr()) {
+				return fmt.Errorf("%s was asked often enough for now", address)
 			}
 			return nil
 		}
@@ -72,6 +78,29 @@ func newProber(allowPrivate bool, now func() time.Time) *prober {
 			return nil
 		},
 	}}
+}
+
+// dials counts connections by address: however many names records give to one machine, which may have nothing to do with it, no node
+// sends it more than a few requests.
+type dials struct {
+	mu    sync.Mutex // guards the rest
+	since time.Time
+	by    map[netip.Prefix]int
+}
+
+// allow counts a connection to a.
+func (d *dials) allow(now time.Time, a netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.by == nil || now.Sub(d.since) >= checkEvery || now.Before(d.since) {
+		d.since, d.by = now, map[netip.Prefix]int{}
+	}
+	at := network(a, 32, 64)
+	if d.by[at] >= maxDials {
+		return false
+	}
+	d.by[at]++
+	return true
 }
 
 // cleanGateway gives the form of a gateway's URL in which it is compared and named to clients: with "/" at the end. It refuses all

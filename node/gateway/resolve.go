@@ -204,6 +204,15 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 	if mutable(path) {
 		return found{}, first
 	}
+	done, err := g.turns.take(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	f, first, sure := g.locateKept(current, c, path, first)
+	done()
+	if sure || !strings.Contains(path, "by-hash/") {
+		return f, first
+	}
 	for _, rel := range c.releases() {
 		if rel == current {
 			continue
@@ -217,6 +226,23 @@ func (g *Gateway) locate(ctx context.Context, current *Release, c *Collection, p
 		}
 	}
 	return found{}, first
+}
+
+// locateKept looks for the path itself in all releases but the current one. Many can be kept, so it is done with a turn.
+func (g *Gateway) locateKept(current *Release, c *Collection, path string, first error) (f found, err error, ok bool) {
+	for _, rel := range c.releases() {
+		if rel == current {
+			continue
+		}
+		o, err := g.find(rel, path)
+		if err == nil {
+			return found{rel, o}, nil, true
+		}
+		if errors.Is(first, content.ErrNoEntry) && !errors.Is(err, content.ErrNoEntry) {
+			first = err
+		}
+	}
+	return found{}, first, false
 }
 
 // findHashed is find, also for what apt asks for by its hash.
@@ -240,7 +266,7 @@ func (c *Collection) releases() []*Release {
 // serveCollection answers a path of a collection; path is "" or begins with a slash.
 func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Collection, path string) {
 	if path == "" {
-		redirectToDir(w, r)
+		g.redirectToDir(w, r)
 		return
 	}
 	var query url.Values
@@ -270,7 +296,7 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 	case err != nil:
 		g.failLookup(w, r, c, inTree, err)
 	case f.entry.IsDir() && !asDir:
-		redirectToDir(w, r)
+		g.redirectToDir(w, r)
 	case f.entry.IsDir() && query.Has("mirrorlist"):
 		g.serveMirrorlist(w, r, c, inTree+"/")
 	case f.entry.IsDir():
@@ -284,9 +310,13 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 }
 
 // redirectToDir sends the client to the address with a slash at its end, so that the relative links of the page are right. Location
-// begins with a slash: apt takes no other relative form.
-func redirectToDir(w http.ResponseWriter, r *http.Request) {
+// begins with a slash, apt takes no other relative form; but a proxy that puts a prefix before our paths has told nobody here, except for
+// the gateway's own URL, so then it is absolute, which proxies leave alone.
+func (g *Gateway) redirectToDir(w http.ResponseWriter, r *http.Request) {
 	to := r.URL.EscapedPath() + "/"
+	if own, err := url.Parse(g.cfg.URL); err == nil && own.Path != "" && own.Path != "/" {
+		to = g.cfg.URL + strings.TrimPrefix(to, "/")
+	}
 	if r.URL.RawQuery != "" {
 		to += "?" + r.URL.RawQuery
 	}

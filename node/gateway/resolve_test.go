@@ -44,9 +44,9 @@ func TestPaths(t *testing.T) {
 		{"/test/d//e/f", 400, "two slashes"}, {"//test/Aa", 400, "two slashes"}, {"/test//", 400, "two slashes"}, {"/test/d/../Aa", 400, `".."`},
 		{"/test/d/%2e%2e/Aa", 400, `".."`}, {"/test/./Aa", 400, `"."`}, {"/test/d%2Fe/f", 400, "character"}, {"/test/A%00a", 400, "character"},
 		{"/test/A%0aa", 400, "character"}, {"/test/%ff", 400, "character"}, {"/test/%c0%ae%c0%ae/Aa", 400, "character"}, {"/../Aa", 400, `".."`},
-		{"/test/aA", 404, "has no aA"}, {"/test/Aa/b", 404, "Aa is a file"}, {"/test/no/b", 404, "no directory no"}, {"/test/Aa/", 404, "is a file"},
+		{"/test/aA", 404, `There is no "aA" in the collection test: `}, {"/test/Aa/b", 404, "Aa is a file"}, {"/test/no/b", 404, "no directory no"}, {"/test/Aa/", 404, "is a file"},
 		{"/other/Aa", 404, "no collection"}, {"/-/other", 404, "no such page"}, {"/favicon.ico", 404, "no collection"},
-		{"/" + strings.Repeat("x", 5000), 404, "no collection"}, {"/test/" + strings.Repeat("x", 5000), 404, "has no"},
+		{"/" + strings.Repeat("x", 5000), 404, "no collection"}, {"/test/" + strings.Repeat("x", 5000), 404, "There is no"},
 	} {
 		got := r.get(x.path)
 		if got.StatusCode != x.want || !strings.Contains(got.body, x.says) {
@@ -73,6 +73,16 @@ func TestDirectorySlash(t *testing.T) {
 		}
 		if again := r.get(want); again.StatusCode != 200 {
 			t.Errorf("%s: %d", want, again.StatusCode)
+		}
+	}
+	for own, want := range map[string]string{ // behind a proxy that puts a prefix before the paths, the gateway knows it from its URL
+		"https://mirror.example.org/":        "/test/a%2Bb/?json",
+		"https://mirror.example.org/files/":  "https://mirror.example.org/files/test/a%2Bb/?json",
+		"http://mirror.example.org:81/a%20/": "http://mirror.example.org:81/a%20/test/a%2Bb/?json",
+	} {
+		r.g.cfg.URL = own
+		if got := r.get("/test/a%2Bb?json").Header.Get("Location"); got != want {
+			t.Errorf("at %s: %q, want %q", own, got, want)
 		}
 	}
 }

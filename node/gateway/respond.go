@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.requests.leave()
+	defer answering(r.Context())()
 	out := newResponse(w, r, &s.counts.slow)
 	defer s.answered(out, r, time.Now())
 	defer s.limiter.requests.Add(-1)
@@ -97,6 +99,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3 { // HTTP/3 does not tell whether there is one
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // nobody reads it
+			// but net/http, which waits for some of it before it closes
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
 		}
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			refuse(out, http.StatusRequestEntityTooLarge, "A download needs no request body and this one came with one; leave it out.")
@@ -165,6 +169,7 @@ type response struct {
 	status     int
 	bytes      int64
 	collection content.ID // of the collection that answers; the zero ID is none
+	up         string     // for a browser, the way to the first page: errors are pages then; "" for other clients
 
 	// Only for streams: a timer that runs while something is written.
 	timer *time.Timer
@@ -174,6 +179,9 @@ type response struct {
 
 func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *response {
 	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") { // no client but a browser says so
+		out.up = wayUp(r.URL.EscapedPath())
+	}
 	if out.conn = connOf(r.Context()); out.conn != nil {
 		out.conn.hold()
 	}
@@ -201,6 +209,10 @@ func (w *response) end(broken bool) {
 	}
 	if w.timer == nil {
 		return
+	}
+	if !broken && w.bytes > 0 { // the last of it is still buffered, and its server would wait for the client without an end
+		w.timer.Reset(slowWindow)
+		http.NewResponseController(w.ResponseWriter).Flush() // a client that is gone needs no answer
 	}
 	w.timer.Stop()
 	w.mu.Lock()

@@ -154,7 +154,7 @@ func TestListen(t *testing.T) {
 		t.Errorf("note %q", note)
 	}
 	_, err = Listen(ServerConfig{Handler: say(""), Listen: second.Addr()})
-	if err == nil || !strings.Contains(err.Error(), "give another address") {
+	if err == nil || !strings.Contains(err.Error(), "another program has the port: stop that one, or take another port") {
 		t.Errorf("a taken address: %v", err)
 	}
 	if _, err := Listen(ServerConfig{Handler: say(""), Listen: "127.0.0.1:0", CertFile: "x"}); err == nil || !strings.Contains(err.Error(), "give both files or none") {

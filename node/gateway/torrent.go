@@ -33,6 +33,9 @@ const (
 	hashIdle = 2 * time.Minute
 	// maxRetry is the longest Retry-After, so that who obeys it keeps the work going.
 	maxRetry = time.Minute
+	// maxFetched is how many bytes of a file are fetched from peers for its torrent: one request must not make a node that keeps only
+	// what is asked for fetch a whole archive.
+	maxFetched = 64 << 20
 	// hashMemory bounds the bytes of piece hashes that are remembered: 800 torrents of 20 KB.
 	hashMemory = 16 << 20
 	// hashReader is the number by which the source knows the one reader that hashes; those of requests count up from 1.
@@ -40,6 +43,9 @@ const (
 	// hashAhead is how many chunks the source is told of in advance.
 	hashAhead = 8
 )
+
+// errElsewhere says that too little of a file is here for its torrent.
+var errElsewhere = errors.New("most of the file is not here")
 
 // errMany says that no more torrents are computed now.
 var errMany = errors.New("as many torrents as possible are being computed")
@@ -53,7 +59,7 @@ func (g *Gateway) serveTorrent(w http.ResponseWriter, r *http.Request, c *Collec
 		unavailable(w, retryAfter, noAddress)
 		return
 	}
-	hashes, known := g.pieces.known(e)
+	hashes, known := g.pieces.known(c, e)
 	if !known && r.Method == http.MethodHead { // it costs nobody anything; what is only known from the bytes is left out (RFC 9110 section 9.3.2)
 		n := (e.Size + pieceLength(e.Size) - 1) / pieceLength(e.Size)
 		w.Header().Set("Content-Length", strconv.Itoa(len(torrent(rel, e, p, make([]byte, n*pieceHash), sites))))
@@ -78,6 +84,8 @@ func (g *Gateway) hashPieces(w http.ResponseWriter, r *http.Request, c *Collecti
 	switch {
 	case wait > 0:
 		unavailable(w, wait, fmt.Sprintf("The torrent is being computed, which takes a while for a large file. Ask again in about %d seconds.", int(wait.Seconds())))
+	case errors.Is(err, errElsewhere):
+		unavailable(w, retryAfter, "Most of the file is not on this mirror, which only fetches it for those who download it. Download the file itself, or take the torrent from another mirror.")
 	case errors.Is(err, errMany):
 		unavailable(w, retryAfter, "This gateway computes as many torrents as it can at once. Try again in a minute, or download the file itself.")
 	case err != nil:
@@ -138,19 +146,26 @@ func pieceLength(size uint64) uint64 {
 	return n
 }
 
+// pieceKey names the content of a file. Its hash is what its publisher says, so it means nothing in another collection.
+type pieceKey struct {
+	id  content.ID
+	sum content.Digest
+}
+
 // pieces computes the piece hashes of files and remembers them by the files' content. A file is hashed once, for all who ask,
 // and only as long as somebody does.
 type pieces struct {
-	ctx  context.Context // ends with close
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	turn chan struct{} // capacity 1: held while a file is hashed, which keeps a core busy
-	now  func() time.Time
+	ctx     context.Context // ends with close
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	fetched int64         // maxFetched
+	turn    chan struct{} // capacity 1: held while a file is hashed, which keeps a core busy
+	now     func() time.Time
 
-	done *recent[content.Digest, []byte]
+	done *recent[pieceKey, []byte]
 
 	mu    sync.Mutex // guards all below
-	jobs  map[content.Digest]*hashing
+	jobs  map[pieceKey]*hashing
 	ended bool
 }
 
@@ -169,8 +184,8 @@ type hashing struct {
 
 func newPieces(now func() time.Time) *pieces {
 	ctx, stop := context.WithCancel(context.Background())
-	return &pieces{ctx: ctx, stop: stop, turn: make(chan struct{}, 1), now: now,
-		jobs: map[content.Digest]*hashing{}, done: newRecent[content.Digest, []byte](hashMemory)}
+	return &pieces{ctx: ctx, stop: stop, turn: make(chan struct{}, 1), fetched: maxFetched, now: now,
+		jobs: map[pieceKey]*hashing{}, done: newRecent[pieceKey, []byte](hashMemory)}
 }
 
 // close ends all work and waits for its end.
@@ -183,12 +198,14 @@ func (ps *pieces) close() {
 }
 
 // known gives hashes that were computed before.
-func (ps *pieces) known(e content.Entry) ([]byte, bool) { return ps.done.get(e.SHA256) }
+func (ps *pieces) known(c *Collection, e content.Entry) ([]byte, bool) {
+	return ps.done.get(pieceKey{c.ID, e.SHA256})
+}
 
 // get gives the hashes of a file's pieces, one behind the other. If that takes longer than hashPatience it gives the time after
 // which to ask again.
 func (ps *pieces) get(ctx context.Context, c *Collection, rel *Release, e content.Entry) (hashes []byte, again time.Duration, err error) {
-	if h, ok := ps.known(e); ok {
+	if h, ok := ps.known(c, e); ok {
 		return h, 0, nil
 	}
 	job, err := ps.job(c, rel, e)
@@ -211,7 +228,8 @@ func (ps *pieces) get(ctx context.Context, c *Collection, rel *Release, e conten
 func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if job, ok := ps.jobs[e.SHA256]; ok && job.idle.Reset(hashIdle) {
+	key := pieceKey{c.ID, e.SHA256}
+	if job, ok := ps.jobs[key]; ok && job.idle.Reset(hashIdle) {
 		return job, nil
 	} else if ok {
 		return nil, errMany // it is just being given up
@@ -221,7 +239,7 @@ func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, e
 	}
 	ctx, cancel := context.WithCancel(ps.ctx)
 	job := &hashing{done: make(chan struct{}), idle: time.AfterFunc(hashIdle, cancel), size: e.Size}
-	ps.jobs[e.SHA256] = job
+	ps.jobs[key] = job
 	ps.wg.Add(1)
 	go func() {
 		defer ps.wg.Done()
@@ -229,9 +247,9 @@ func (ps *pieces) job(c *Collection, rel *Release, e content.Entry) (*hashing, e
 		defer job.idle.Stop()
 		hashes, err := ps.work(ctx, job, c, rel, e)
 		ps.mu.Lock()
-		delete(ps.jobs, e.SHA256)
+		delete(ps.jobs, key)
 		if job.hashes, job.err = hashes, err; err == nil {
-			ps.done.put(e.SHA256, hashes, len(hashes))
+			ps.done.put(key, hashes, len(hashes))
 		}
 		ps.mu.Unlock()
 		close(job.done)
@@ -252,9 +270,15 @@ func (ps *pieces) work(ctx context.Context, job *hashing, c *Collection, rel *Re
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]content.Ref, l.chunks())
+	refs, lacks := make([]content.Ref, l.chunks()), int64(0)
 	for n := range refs {
-		refs[n] = l.place(n).ref
+		p := l.place(n)
+		if refs[n] = p.ref; !c.Source.Here(p.ref) {
+			lacks += p.size
+		}
+	}
+	if lacks > ps.fetched {
+		return nil, errElsewhere
 	}
 	defer c.Source.Ahead(hashReader, rel, nil)
 	p := piecer{length: pieceLength(e.Size), hash: sha1.New()}

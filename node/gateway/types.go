@@ -40,7 +40,7 @@ var names = map[string]bool{
 
 // active are the types that a browser runs scripts of. They are shown in a sandbox: what a publisher put in a tree has no business with
 // the other pages of the volunteer's site.
-var active = map[string]bool{html: true, "application/xml": true, "image/svg+xml": true}
+var active = map[string]bool{html: true, "application/xml": true, "image/svg+xml": true, "application/metalink4+xml": true, "application/metalink+xml": true}
 
 // mediaType gives the type of a file by the name it was asked for, else by the name it really has.
 func mediaType(asked, real string) string {

@@ -218,6 +218,13 @@ func (l *Listener) Head() gossip.Head {
 	return l.inbox.Head()
 }
 
+// Member gives the newest record of a peer.
+func (l *Listener) Member(p gossip.PeerID) (gossip.Member, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.members.Get(p)
+}
+
 // Heard is what the listener knows beside the head.
 type Heard struct {
 	FreshAsOf time.Time       // newest verified timestamp that names the release asked about

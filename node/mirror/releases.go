@@ -30,6 +30,17 @@ func (m *Mirror) Releases() Releases {
 	return r
 }
 
+// Stays reports whether the served release uses a chunk of the mirror: then it is kept for the grace time at least.
+func (m *Mirror) Stays(ref content.Ref) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.served == nil || int(ref.Segment) >= len(m.served.infos) {
+		return false
+	}
+	s := m.served.infos[ref.Segment]
+	return ref.Index < s.Chunks && !s.Dead.Has(ref.Index)
+}
+
 func (r *release) public() *Release {
 	if r == nil {
 		return nil

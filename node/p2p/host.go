@@ -141,7 +141,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 		return err
 	}
 	if h.note != "" {
-		h.cfg.Log.Warn(h.note)
+		h.cfg.Log.Debug(h.note) // who runs the host is told by ListenNote
 	}
 	return nil
 }

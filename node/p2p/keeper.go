@@ -121,11 +121,12 @@ func (k *keeper) due(now time.Time, connected func(peer.ID) bool) (dial []*targe
 	return dial, again
 }
 
-// tried notes what came of an attempt and plans the next one.
-func (k *keeper) tried(t *target, err error, alone bool) (changed bool) {
+// tried notes what came of an attempt and plans the next one. lost says that the one before it was not a failure: only then is it
+// news, as each attempt can fail in another of the peer's addresses with other words.
+func (k *keeper) tried(t *target, err error, alone bool) (lost bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	changed = err != nil && (t.err == nil || t.err.Error() != err.Error())
+	lost = err != nil && t.err == nil
 	t.dialing, t.err = false, err
 	if err != nil {
 		limit := maxPause
@@ -136,7 +137,7 @@ func (k *keeper) tried(t *target, err error, alone bool) (changed bool) {
 		t.next = time.Now().Add(t.pause*3/4 + rand.N(t.pause/2+1))
 	}
 	k.poke()
-	return changed
+	return lost
 }
 
 // keepConnected dials bootstrap peers that are not connected, for ever, and remembered ones while there are few.
