@@ -156,7 +156,7 @@ func TestMonthUsedUp(t *testing.T) {
 	dir := t.TempDir()
 	writeTree(t, dir, 3)
 	const url = "http://mirror.example.org/"
-	master := startWith(t, "master", withGateway(Config{Home: t.TempDir(), Gateway: &GatewayConfig{URL: url}, Limit: limit.Config{LAN: []netip.Prefix{}}}))
+	master := startWith(t, "master", withGateway(Config{Home: t.TempDir(), Web: Web{Gateway: &GatewayConfig{URL: url}}, Limit: limit.Config{LAN: []netip.Prefix{}}}))
 	id := master.publish(t, dir).ID
 	mirror := mirrorOf(t, master, Config{})
 	record := func() (m gossip.Member) {

@@ -75,9 +75,7 @@ check "logrotate renames the access log" inside logrotate -f /etc/logrotate.d/sw
 curl -fsS -o "$work/page" "http://127.0.0.1:$gateway/"
 until_true 10 "the new access log is written" test -s "$vm/var/log/swarmnode/access.log"
 check "the reload did not end it" has MainPID "$main"
-inside kill -STOP "$main"
-inside kill -ABRT "$main" # what the watchdog does; a stopped process gets it when it goes on
-inside kill -CONT "$main"
+inside systemctl kill --kill-whom=main -s ABRT swarmnode.service # as the watchdog does
 until_true 60 "started again" main_other
 t=$(seconds)
 check "it stops" inside systemctl stop swarmnode.service
