@@ -87,6 +87,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.requests.leave()
+	defer answering(r.Context())()
 	out := newResponse(w, r, &s.counts.slow)
 	defer s.answered(out, r, time.Now())
 	defer s.limiter.requests.Add(-1)
