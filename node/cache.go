@@ -12,7 +12,7 @@ func (n *Node) budget(c *collection) (bytes int64, overhead func() int64) {
 	if c.record.CacheOnly && n.cfg.Disk == 0 {
 		return mirror.DefaultCache, c.pack.Bytes
 	}
-	return n.cfg.Disk, func() int64 { return c.pack.Bytes() + n.usedByOthers(c) }
+	return n.cfg.Disk, func() int64 { return c.pack.Bytes() + n.usedByOthers(c) + n.rest.bytes.Load() }
 }
 
 // held reports whether somebody else has a release, or a newer one: a connected peer that serves it, or a member with all of it.

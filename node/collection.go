@@ -43,6 +43,12 @@ type collection struct {
 	failed error // of a part that should run and does not
 }
 
+// packFile and segmentsDir are where a collection's directory has metadata blocks and, of a mirror, chunks.
+const (
+	packFile    = "metadata.pack"
+	segmentsDir = "segments"
+)
+
 // follower is what a mirror of a collection has.
 type follower struct {
 	disk     *store.Disk
@@ -150,7 +156,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 	if st := c.trust.Stats(); st.Damaged > 0 {
 		n.log.Warn("trust files on disk are damaged and are asked for again", "collection", r.ID, "files", st.Damaged)
 	}
-	if c.pack, err = store.OpenPack(filepath.Join(c.dir, "metadata.pack")); err != nil {
+	if c.pack, err = store.OpenPack(filepath.Join(c.dir, packFile)); err != nil {
 		return nil, err
 	}
 	c.listener = mirror.NewListener(mirror.ListenConfig{
@@ -162,7 +168,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 func (n *Node) openFollower(c *collection) error {
 	f := &follower{banned: make(chan gossip.PeerID, 16)}
 	budget, overhead := n.budget(c)
-	disk, err := store.OpenDisk(filepath.Join(c.dir, "segments"), store.Config{
+	disk, err := store.OpenDisk(filepath.Join(c.dir, segmentsDir), store.Config{
 		Budget: budget, Overhead: overhead, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
 			if f.mirror != nil {
@@ -241,6 +247,7 @@ func (n *Node) served(c *collection, m *content.Manifest) {
 		}
 	}
 	c.changed()
+	n.measureRest()
 }
 
 // changed has the member record sent anew.

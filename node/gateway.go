@@ -99,7 +99,7 @@ func (n *Node) openWeb() error {
 	}
 	w.gateway = gateway.New(gateway.Config{Catalogue: &w.catalogue, URL: w.url, Now: n.cfg.Now, Log: n.log})
 	server, err := gateway.Listen(gateway.ServerConfig{Handler: w.gateway, Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
-		AccessLog: cfg.AccessLog, FullAddresses: cfg.FullAddresses, Log: n.log})
+		AccessLog: cfg.AccessLog, FullAddresses: cfg.FullAddresses, Limit: n.limit, Log: n.log})
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 		case <-tick.C:
 		}
 		n.openReturned()
+		n.measureRest()
 		if now := time.Now(); now.Sub(saved) >= placeEvery {
 			saved = now
 			if err := n.place.save(n.cfg.Home); err != nil {

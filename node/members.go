@@ -109,6 +109,9 @@ func (n *Node) tellMember(ctx context.Context, c *collection, claim gossip.Coord
 	} else if man := c.follower.mirror.Served(); man != nil {
 		m.Release, m.Complete = man.Release, c.follower.cache == nil
 	}
+	if n.limit.Over() { // it gives nothing now: nobody is to be sent here or to count on it
+		m.Gateway, m.Complete = "", false
+	}
 	if len(m.Addrs) > gossip.MaxAddrs {
 		m.Addrs = m.Addrs[:gossip.MaxAddrs]
 	}

@@ -22,6 +22,7 @@ import (
 	"swarmnode/gossip/topic"
 	"swarmnode/node/control"
 	"swarmnode/node/fetch"
+	"swarmnode/node/limit"
 	"swarmnode/node/p2p"
 )
 
@@ -35,6 +36,7 @@ type Config struct {
 	Public     bool           // this node is known to be reachable from everywhere
 	Disk       int64          // bytes that all mirrored collections may take together; 0: free space less 10 %
 	CacheOnly  bool           // collections that are joined from now on keep only what is asked for
+	Limit      limit.Config   // what may be sent and received; File, Now, Changed and Log are the node's own
 	Gateway    *GatewayConfig // of the HTTP server for ordinary clients; nil: none
 	Dashboard  *string        // host:port of the dashboard; "": control.DefaultDashboard, or a free port when it is taken; nil: none
 	UserAgent  string         // default "swarmnode"
@@ -84,6 +86,8 @@ type links struct {
 	stopNet context.CancelFunc
 	room    *fetch.Room // bytes in flight, of all collections
 	place   *place      // where this node is
+	limit   *limit.Limiter
+	rest    *rest // what the home holds beside collections
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -110,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0), place: openPlace(home)}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -118,6 +122,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if err := n.openLimit(); err != nil {
+		return err
+	}
 	if err := n.openWeb(); err != nil {
 		return err
 	}
@@ -133,7 +140,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: filepath.Join(n.cfg.Home, "node.key"), Listen: n.cfg.Listen, Public: n.cfg.Public, NATPortMap: n.cfg.NATPortMap, MDNS: n.cfg.MDNS,
 		Bootstrap: bootstraps(n.cfg.Bootstrap, records), PeersFile: filepath.Join(n.cfg.Home, peersFile), BansFile: filepath.Join(n.cfg.Home, bansFile),
-		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net),
+		UserAgent: cmp.Or(n.cfg.UserAgent, "swarmnode"), Log: n.log, Setup: topic.Setup(nctx, n.log, &n.net), Limit: n.limit,
 	}, p2p.Handlers{Chunk: n.chunk, Unsent: n.unsent, Block: n.block, Holdings: n.holdings})
 	if err != nil {
 		return err
@@ -155,6 +162,7 @@ func (n *Node) open(ctx context.Context) error {
 			n.log.Error("a collection cannot be opened", "name", r.Name, "collection", r.ID, "error", err)
 		}
 	}
+	n.measureRest()
 	n.host.OnPeer(n.peer)
 	return nil
 }
@@ -188,6 +196,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 	t.must("p2p host", n.host.Run)
+	t.must("limits", n.limit.Run)
 	n.startWeb(t)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
 	t.run(t.ctx, "housekeeping", n.housekeeping, nil)

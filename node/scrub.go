@@ -64,7 +64,7 @@ func ScrubHome(ctx context.Context, home string, rate int64, log *slog.Logger, e
 func (n *Node) scrubRecord(ctx context.Context, r record, rate int64) (x control.Collection, err error) {
 	c := &collection{id: r.ID, dir: r.dir(n.cfg.Home), record: r}
 	x.ID, x.Name, x.Phase = r.ID, r.Name, "stopped"
-	if c.pack, err = store.OpenPack(filepath.Join(c.dir, "metadata.pack")); err != nil {
+	if c.pack, err = store.OpenPack(filepath.Join(c.dir, packFile)); err != nil {
 		return x, err
 	}
 	defer func() { err = errors.Join(err, c.pack.Close()) }()
@@ -73,7 +73,7 @@ func (n *Node) scrubRecord(ctx context.Context, r record, rate int64) (x control
 	}
 	var s *mirror.Scrubber
 	cfg := store.Config{Log: n.log, Tables: c.table}
-	disk, err := store.OpenDisk(filepath.Join(c.dir, "segments"), cfg)
+	disk, err := store.OpenDisk(filepath.Join(c.dir, segmentsDir), cfg)
 	if err != nil {
 		return x, err
 	}

@@ -44,7 +44,8 @@ func (n *Node) Status() control.Status {
 		}
 		s.Bootstrap = append(s.Bootstrap, e)
 	}
-	var worries []concern
+	s.Limits = n.limitStatus()
+	worries := []concern{spentWorry(s.Limits)}
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
 		s.Collections = append(s.Collections, x.Collection)
@@ -179,6 +180,7 @@ const (
 	alarmed weight = iota
 	broke
 	crowded
+	usedUp
 	troubled
 	expired
 	lonely

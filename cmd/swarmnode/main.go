@@ -111,7 +111,7 @@ See it work first, all on this machine and cleaned up afterwards:
 	root.SetFlagErrorFunc(flagError)
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
-		a.statusCommand(), a.metricsCommand(), a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
+		a.statusCommand(), a.limitsCommand(), a.metricsCommand(), a.keysCommand(), a.scrubCommand(), a.simCommand(), a.tufClientCommand(), versionCommand())
 	return root
 }
 

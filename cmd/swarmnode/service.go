@@ -33,6 +33,7 @@ type nodeFlags struct {
 	scrubRate sizeFlag
 	gatewayFlags
 	dashboard string
+	limitFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -46,6 +47,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
 	fl.StringVar(&f.dashboard, "dashboard", "", "host:port of the page and the metrics for you, the operator, such as :4180 for all addresses of this machine; \"none\" for none (default 127.0.0.1:4180, else a free port)")
 	f.addGateway(fl)
+	f.addLimits(fl)
 }
 
 func (f *nodeFlags) config(a *app) (node.Config, error) {
@@ -55,11 +57,15 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 			err = misuse("--dashboard %s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(f.dashboard))
 		}
 	}
+	if err != nil {
+		return node.Config{}, err
+	}
 	dashboard := &f.dashboard
 	if f.dashboard == noDashboard {
 		dashboard = nil
 	}
-	return node.Config{Gateway: gateway, Dashboard: dashboard, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, Upkeep: node.Upkeep{ScrubRate: int64(f.scrubRate)},
+	limits, err := f.limitConfig()
+	return node.Config{Gateway: gateway, Dashboard: dashboard, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, Upkeep: node.Upkeep{ScrubRate: int64(f.scrubRate)},
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
 }
 

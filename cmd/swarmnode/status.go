@@ -85,6 +85,7 @@ func writeStatus(out io.Writer, s control.Status, now time.Time) {
 	}
 	fmt.Fprintf(out, "  home      %s\n", s.Home)
 	fmt.Fprintf(out, "  traffic   %s received, %s sent in %s\n", size(s.BytesIn), size(s.BytesOut), now.Sub(s.Started).Round(time.Second))
+	writeLimits(out, s.Limits, "  ")
 	for _, b := range s.Bootstrap {
 		if !b.Connected {
 			fmt.Fprintf(out, "  not connected to %s", b.Addr)

@@ -88,7 +88,7 @@ func OpenDisk(dir string, cfg Config) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := filepath.Join(dir, "segments")
+	names := filepath.Join(dir, SegmentsDir)
 	if err := durable.MkdirAll(cfg.FS, names, 0o755); err != nil {
 		return nil, fmt.Errorf("open store: %w", full(err))
 	}
@@ -422,7 +422,7 @@ func (d *Disk) doubt(s *segment, t *content.Table, ref content.Ref, buf []byte) 
 	d.mu.Unlock()
 	s.use.Unlock()
 	if news {
-		path := filepath.Join(d.dir, "segments", s.table.BlockCID().String())
+		path := filepath.Join(d.dir, SegmentsDir, s.table.BlockCID().String())
 		d.cfg.Log.Warn("a chunk was damaged on disk and is no longer served", "segment", ref.Segment, "chunk", ref.Index,
 			"file", path, slog.Any("cause", err))
 		d.cfg.OnBad(ref, path)

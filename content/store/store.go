@@ -42,6 +42,9 @@ const (
 	blockSize = 4096
 )
 
+// SegmentsDir is where a [Disk] has the files of segments, in its directory.
+const SegmentsDir = "segments"
+
 var (
 	// ErrNotHere says that the store does not hold the chunk. It is a normal answer.
 	ErrNotHere = errors.New("not here")

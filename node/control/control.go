@@ -23,6 +23,8 @@ type Node interface {
 	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
 	// Scrub has everything that is held read again, from now on, at so many bytes per second; 0 is the usual rate.
 	Scrub(rate int64)
+	// SetLimits changes limits by their names; they hold until the node ends.
+	SetLimits(values map[string]string) error
 	// Acknowledge ends the alarm of a collection, given by ID or name: the operator has looked into it.
 	Acknowledge(collection string) error
 }
@@ -43,6 +45,7 @@ type Status struct {
 	Offenders   []Offender   `json:"offenders,omitempty"` // the latest first
 	BytesIn     int64        `json:"bytes_in"`            // content and metadata received since the start
 	BytesOut    int64        `json:"bytes_out"`           // and sent
+	Limits      Limits       `json:"limits"`
 }
 
 // Gateway is the HTTP server for ordinary clients.

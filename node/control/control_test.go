@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"swarmnode/content"
+	"swarmnode/node/policy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,6 +39,21 @@ func (f *fakeNode) Publish(ctx context.Context, req PublishRequest, progress fun
 }
 
 func (f *fakeNode) Scrub(rate int64) { f.rate = rate }
+
+func (f *fakeNode) SetLimits(values map[string]string) error {
+	return new(policy.Limits).Set("upload", values["upload"])
+}
+
+func TestSetLimits(t *testing.T) {
+	home := t.TempDir()
+	defer serve(t, home, &fakeNode{})()
+	if err := NewClient(home).SetLimits(t.Context(), LimitsRequest{"upload": "5Mbit"}); err != nil {
+		t.Error(err)
+	}
+	if err := NewClient(home).SetLimits(t.Context(), LimitsRequest{"upload": "much"}); err == nil || !strings.Contains(err.Error(), "20Mbit") {
+		t.Errorf("a bad value: got %v, want how to write it", err)
+	}
+}
 
 func (f *fakeNode) Acknowledge(name string) error {
 	if name != f.known {

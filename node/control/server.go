@@ -95,6 +95,7 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 		}
 		n.Scrub(req.Rate)
 	})
+	mux.HandleFunc("POST /v1/limits", func(w http.ResponseWriter, r *http.Request) { serveLimits(w, r, n) })
 	mux.HandleFunc("POST /v1/acknowledge", func(w http.ResponseWriter, r *http.Request) {
 		var req AcknowledgeRequest
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req)

@@ -218,14 +218,12 @@ func (f *Fetcher) urge(now time.Time) {
 	}
 	f.urged = true
 	var soon []content.Ref
-	for place, more := 0, true; more; place++ { // the next chunk of each reader before the second of any
-		more = false
-		for _, r := range f.order {
-			if place < len(r.window) {
-				more = true
-				if ref := r.window[place].ref; f.chunks[ref] != nil && f.chunks[ref].data == nil {
-					soon = append(soon, ref)
-				}
+	more := slices.Clone(f.order)
+	for place := 0; len(more) > 0; place++ { // the next chunk of each reader before the second of any
+		more = slices.DeleteFunc(more, func(r *reader) bool { return place >= len(r.window) })
+		for _, r := range more {
+			if ref := r.window[place].ref; f.chunks[ref] != nil && f.chunks[ref].data == nil {
+				soon = append(soon, ref)
 			}
 		}
 	}

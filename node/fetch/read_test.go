@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,8 +202,8 @@ func TestLastReaderLeaves(t *testing.T) {
 		r.segments(1)
 		defer r.run()()
 		p := whole(1, r.data)
-		ended := 0
-		p.chunks = func(ctx context.Context, _ content.Run) error { <-ctx.Done(); ended++; return ctx.Err() }
+		var ended atomic.Int32
+		p.chunks = func(ctx context.Context, _ content.Run) error { <-ctx.Done(); ended.Add(1); return ctx.Err() }
 		r.connect("a", p)
 		gone := errors.New("the client has gone")
 		ctx, leave := context.WithCancelCause(context.Background())
@@ -219,13 +220,13 @@ func TestLastReaderLeaves(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		leave(gone)
 		synctest.Wait()
-		if ended != 0 {
+		if ended.Load() != 0 {
 			t.Error("the request ended though one reader is left")
 		}
 		tasks.Wait()
 		synctest.Wait()
-		if ended != 1 {
-			t.Errorf("%d requests ended after the last reader left, want 1", ended)
+		if ended.Load() != 1 {
+			t.Errorf("%d requests ended after the last reader left, want 1", ended.Load())
 		}
 		r.wantNothing()
 	})

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -8,11 +9,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"swarmnode/content"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
+
+	"swarmnode/content"
 )
 
 // TestBodyThatNeverComes: a client that announces a body and does not send it holds no connection.
@@ -216,6 +221,114 @@ func TestStalledClientsLeaveRoom(t *testing.T) {
 		wait.Wait()
 		if n := len(g.room.slots); n != 0 {
 			t.Errorf("%d buffers are still in use", n)
+		}
+	})
+}
+
+// countedReader counts what is read from it, without an end.
+type countedReader struct{ n atomic.Int64 }
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	r.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// TestBodiesAreNotBuffered: what a client sends as the body of a request, which nobody reads, takes little memory while the answer is made.
+func TestBodiesAreNotBuffered(t *testing.T) {
+	certFile, keyFile := pairFor(t, t.TempDir(), "gateway")
+	release := make(chan struct{})
+	s, _ := run(t, ServerConfig{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-release }), CertFile: certFile, KeyFile: keyFile})
+	trusting := &tls.Config{InsecureSkipVerify: true}
+	h2 := &http.Transport{TLSClientConfig: trusting.Clone(), ForceAttemptHTTP2: true}
+	h3 := &http3.Transport{TLSClientConfig: trusting.Clone()}
+	defer h2.CloseIdleConnections()
+	defer h3.Close()
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer close(release)
+	for name, rt := range map[string]http.RoundTripper{"HTTP/2": h2, "HTTP/3": h3} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var body countedReader
+		req, err := http.NewRequestWithContext(ctx, "POST", s.URL(), &body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Go(func() {
+			if resp, err := rt.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+		for body.n.Load() < receiveWindow/2 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond) // for more to come if it may
+		if n := body.n.Load(); n > 4*receiveWindow {
+			t.Errorf("%s: %d bytes of a body were taken that nobody reads", name, n)
+		}
+	}
+}
+
+// TestHalfStreams: an HTTP/2 client that begins and does not go on holds no connection for longer than an idle one, nor does one that
+// sends parts of a header without an end.
+func TestHalfStreams(t *testing.T) {
+	certFile, keyFile := pairFor(t, t.TempDir(), "x")
+	const settings, halfHeader = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x03\x01\x01\x00\x00\x00\x01\x82\x87\x84"
+	more := "\x00\x40\x00\x09\x00\x00\x00\x00\x01" + strings.Repeat("\x82", 16<<10) // CONTINUATION
+	for name, frames := range map[string]string{
+		"half a handshake": "",
+		"nothing":          "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings,
+		"half a header":    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + halfHeader,
+		"endless header":   "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + halfHeader + strings.Repeat(more, 100),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := Listen(ServerConfig{Handler: say("hello"), Listen: "127.0.0.1:0", CertFile: certFile, KeyFile: keyFile})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			l := &pipeListener{conns: make(chan net.Conn)}
+			done := make(chan struct{})
+			go func() { defer close(done); s.http.ServeTLS(l, "", "") }()
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			began := time.Now()
+			defer time.AfterFunc(time.Hour, func() { ours.Close() }).Stop()
+			if c := tls.Client(ours, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}); frames == "" {
+				io.Copy(io.Discard, ours)
+			} else {
+				go io.WriteString(c, frames)
+				io.Copy(io.Discard, c)
+			}
+			if took := time.Since(began); took > idleTimeout+headerTimeout {
+				t.Errorf("%s: closed after %v", name, took)
+			}
+			ours.Close()
+			close(l.conns)
+			<-done
+			s.http.Close()
+		})
+	}
+}
+
+// TestIdle: a connection ends when nothing was asked on it for a while, and not while an answer is under way.
+func TestIdle(t *testing.T) {
+	certFile, keyFile := pairFor(t, t.TempDir(), "x")
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Listen(ServerConfig{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(3 * idleTimeout) }), Listen: "127.0.0.1:0",
+			CertFile: certFile, KeyFile: keyFile})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		began, ended := time.Now(), make(chan time.Duration, 1)
+		gone, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ctx := withIdle(gone, func() { ended <- time.Since(began) })
+		time.Sleep(idleTimeout / 2)
+		s.serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+		if got, want := <-ended, 4*idleTimeout+idleTimeout/2; got != want {
+			t.Errorf("ended after %v, want %v", got, want)
 		}
 	})
 }

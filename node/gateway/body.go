@@ -68,8 +68,8 @@ func (p *piece) close() {
 	*p = piece{}
 }
 
-func (g *Gateway) open(c *Collection, rel *Release, e content.Entry) (*reader, error) {
-	l, err := g.layout(rel, e)
+func (g *Gateway) open(ctx context.Context, c *Collection, rel *Release, e content.Entry) (*reader, error) {
+	l, err := g.layout(ctx, rel, e)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (g *Gateway) read(ctx context.Context, c *Collection, rel *Release, e conte
 	if e.Size == 0 {
 		return nil, nil
 	}
-	r, err := g.open(c, rel, e)
+	r, err := g.open(ctx, c, rel, e)
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,7 @@ func TestRangesAgreeWithSlices(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		r, err := g.open(cat.c, rel, e)
+		r, err := g.open(t.Context(), cat.c, rel, e)
 		if err != nil {
 			rt.Fatal(err)
 		}

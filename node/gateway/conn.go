@@ -34,6 +34,9 @@ type conn struct {
 	bytes int64
 	acked int64
 
+	meter meter
+	stop  context.CancelFunc // ends a wait for the meter; may be nil
+
 	// While an answer is made, its beginning is held back, so that a small one goes out in one piece: net/http alone cuts every 4 KiB.
 	holding bool
 	held    *[copySize]byte // nil when nothing is held
@@ -123,14 +126,38 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.writeOut(p)
 }
 
-func (c *conn) writeOut(p []byte) (int, error) {
-	done := 0
-	n, err := c.write(func() (int64, bool, error) {
-		n, err := c.Conn.Write(p[done:])
-		done += n
-		return int64(n), done == len(p), err
-	})
-	return int(n), err
+func (c *conn) writeOut(p []byte) (done int, err error) {
+	for done < len(p) && err == nil {
+		var piece int
+		if piece, err = c.meter.send(len(p) - done); err != nil {
+			return done, err
+		}
+		end := done + piece
+		_, err = c.write(func() (int64, bool, error) {
+			n, err := c.Conn.Write(p[done:end])
+			done += n
+			return int64(n), done == end, err
+		})
+	}
+	return done, err
+}
+
+// sendPart sends a part of a file, as much at a time as may be sent.
+func (c *conn) sendPart(part *filePart) (n int64, err error) {
+	for all := part.left; n < all; {
+		piece, err := c.meter.send(int(min(all-n, maxSend)))
+		if err != nil {
+			return n, err
+		}
+		part.left = int64(piece)
+		m, err := c.write(func() (int64, bool, error) { return part.sendTo(c.Conn) })
+		n += m
+		part.left = all - n
+		if err != nil || m < int64(piece) {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // ReadFrom sends a part of a file without copying it; net/http calls it.
@@ -139,7 +166,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		if err := c.flush(); err != nil {
 			return 0, err
 		}
-		return c.write(func() (int64, bool, error) { return part.sendTo(c.Conn) })
+		return c.sendPart(part)
 	}
 	return io.Copy(struct{ io.Writer }{c}, r)
 }
@@ -168,5 +195,8 @@ func (c *conn) CloseWrite() error {
 
 func (c *conn) Close() error {
 	c.leave()
+	if c.stop != nil {
+		c.stop()
+	}
 	return c.Conn.Close()
 }

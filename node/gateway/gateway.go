@@ -108,8 +108,9 @@ const (
 	nodeBytes = 8 << 20
 	// objectsKept is how many looked-up paths are remembered, at about a kilobyte each: the packages that a day's updates are about.
 	objectsKept = 8 << 10
-	// layoutBytes bounds what is remembered of where chunks lie in files: 4 bytes a chunk, so 2 million chunks.
-	layoutBytes = 8 << 20
+	// layoutBytes bounds what is remembered of where chunks lie in files, an eighth of it of one file: 4 bytes a chunk, so a million chunks,
+	// which are 256 GiB. What is not remembered is made again for each range of the file.
+	layoutBytes = 32 << 20
 	// pageBytes bounds the directory pages that are kept; the largest directories of archives have 1 MB of them.
 	pageBytes = 8 << 20
 	// sumsKept bounds the lines of Release files that are remembered, an eighth of them of one file. Those of Debian have 1,500 to

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"sort"
 
@@ -16,17 +17,30 @@ type layout struct {
 	size   int64
 }
 
+// turnLayout is the size of a file from which on its layout is made with a turn, as that reads the tables of 64 segments or more.
+const turnLayout = 64 * content.SegmentSize
+
 // single is how the one chunk of a file lies in it.
 var single = layout{first: []int64{0}, chunk: []int{0, 1}, starts: []uint32{0}}
 
 // layout gives the layout of a file of a release. Files of one chunk need no segment table for it, which most packages are.
-func (g *Gateway) layout(rel *Release, e content.Entry) (*layout, error) {
+func (g *Gateway) layout(ctx context.Context, rel *Release, e content.Entry) (*layout, error) {
 	if len(e.Runs) == 1 && e.Runs[0].Count == 1 {
 		return &layout{runs: e.Runs, first: single.first, chunk: single.chunk, starts: single.starts, size: int64(e.Size)}, nil
 	}
 	key := layoutKey{rel.Manifest.Tree, rel.Manifest.Directory, e.Path}
 	if l, ok := g.layouts.get(key); ok {
 		return l, nil
+	}
+	if e.Size > turnLayout {
+		done, err := g.turns.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if l, ok := g.layouts.get(key); ok { // somebody was faster
+			return l, nil
+		}
 	}
 	l, err := newLayout(rel, e)
 	if err == nil {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -117,7 +118,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		leave, ok := l.s.limiter.enter(c.RemoteAddr())
 		if ok {
-			return &conn{Conn: c, leave: leave, slow: &l.s.counts.slow}, nil
+			ctx, stop := context.WithCancel(context.Background())
+			return &conn{Conn: c, leave: leave, slow: &l.s.counts.slow, meter: newMeter(ctx, l.s.cfg.Limit, c.RemoteAddr().String()), stop: stop}, nil
 		}
 		if l.s.pair != nil || l.waiting.Add(1) > lingering {
 			c.Close()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -87,7 +88,10 @@ func (g *Gateway) metalinkPieces(c *Collection, rel *Release, e content.Entry) *
 
 // equalChunks gives the digests of a file's chunks if all but the last have the same length and there are not too many.
 func (g *Gateway) equalChunks(rel *Release, e content.Entry) (length uint64, digests []content.Digest) {
-	l, err := g.layout(rel, e)
+	if e.Size > maxPieces*content.MaxChunkSize {
+		return 0, nil // they are too many
+	}
+	l, err := g.layout(context.Background(), rel, e) // of such a size it waits for nothing
 	if err != nil || l.chunks() < 2 || l.chunks() > maxPieces {
 		return 0, nil
 	}

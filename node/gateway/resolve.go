@@ -266,7 +266,7 @@ func (c *Collection) releases() []*Release {
 // serveCollection answers a path of a collection; path is "" or begins with a slash.
 func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Collection, path string) {
 	if path == "" {
-		redirectToDir(w, r)
+		g.redirectToDir(w, r)
 		return
 	}
 	var query url.Values
@@ -296,7 +296,7 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 	case err != nil:
 		g.failLookup(w, r, c, inTree, err)
 	case f.entry.IsDir() && !asDir:
-		redirectToDir(w, r)
+		g.redirectToDir(w, r)
 	case f.entry.IsDir() && query.Has("mirrorlist"):
 		g.serveMirrorlist(w, r, c, inTree+"/")
 	case f.entry.IsDir():
@@ -310,9 +310,13 @@ func (g *Gateway) serveCollection(w http.ResponseWriter, r *http.Request, c *Col
 }
 
 // redirectToDir sends the client to the address with a slash at its end, so that the relative links of the page are right. Location
-// begins with a slash: apt takes no other relative form.
-func redirectToDir(w http.ResponseWriter, r *http.Request) {
+// begins with a slash, apt takes no other relative form; but a proxy that puts a prefix before our paths has told nobody here, except for
+// the gateway's own URL, so then it is absolute, which proxies leave alone.
+func (g *Gateway) redirectToDir(w http.ResponseWriter, r *http.Request) {
 	to := r.URL.EscapedPath() + "/"
+	if own, err := url.Parse(g.cfg.URL); err == nil && own.Path != "" && own.Path != "/" {
+		to = g.cfg.URL + strings.TrimPrefix(to, "/")
+	}
 	if r.URL.RawQuery != "" {
 		to += "?" + r.URL.RawQuery
 	}

@@ -75,6 +75,16 @@ func TestDirectorySlash(t *testing.T) {
 			t.Errorf("%s: %d", want, again.StatusCode)
 		}
 	}
+	for own, want := range map[string]string{ // behind a proxy that puts a prefix before the paths, the gateway knows it from its URL
+		"https://mirror.example.org/":        "/test/a%2Bb/?json",
+		"https://mirror.example.org/files/":  "https://mirror.example.org/files/test/a%2Bb/?json",
+		"http://mirror.example.org:81/a%20/": "http://mirror.example.org:81/a%20/test/a%2Bb/?json",
+	} {
+		r.g.cfg.URL = own
+		if got := r.get("/test/a%2Bb?json").Header.Get("Location"); got != want {
+			t.Errorf("at %s: %q, want %q", own, got, want)
+		}
+	}
 }
 
 func TestSymlinks(t *testing.T) {

@@ -87,6 +87,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.requests.leave()
+	defer answering(r.Context())()
 	out := newResponse(w, r, &s.counts.slow)
 	defer s.answered(out, r, time.Now())
 	defer s.limiter.requests.Add(-1)
@@ -107,6 +108,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	r.Body = http.NoBody
+	m := newMeter(r.Context(), s.cfg.Limit, r.RemoteAddr)
+	if m.refuses(out, r) {
+		return
+	}
+	out.meter = m
 	s.cfg.Handler.ServeHTTP(out, r)
 }
 
@@ -168,6 +174,8 @@ type response struct {
 	status     int
 	bytes      int64
 	collection content.ID // of the collection that answers; the zero ID is none
+	meter      meter      // the bytes of HTTP/1 and 2 are counted by their conn, those of HTTP/3 here
+	http3      bool
 	up         string     // for a browser, the way to the first page: errors are pages then; "" for other clients
 
 	// Only for streams: a timer that runs while something is written.
@@ -177,7 +185,7 @@ type response struct {
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, slow *atomic.Uint64) *response {
-	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	out := &response{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK, http3: r.ProtoMajor >= 3}
 	if strings.Contains(r.Header.Get("Accept"), "text/html") { // no client but a browser says so
 		out.up = wayUp(r.URL.EscapedPath())
 	}
@@ -227,6 +235,9 @@ func (w *response) WriteHeader(status int) {
 }
 
 func (w *response) Write(p []byte) (n int, err error) {
+	if err := w.meter.check(); err != nil {
+		return 0, err
+	}
 	if w.timer == nil {
 		n, err = w.ResponseWriter.Write(p)
 		w.count(int64(n))
@@ -234,6 +245,13 @@ func (w *response) Write(p []byte) (n int, err error) {
 	}
 	for {
 		part := p[n:min(len(p), n+slowBytes)]
+		if w.http3 {
+			m, err := w.meter.send(len(part))
+			if err != nil {
+				return n, err
+			}
+			part = part[:m]
+		}
 		w.timer.Reset(slowWindow)
 		m, err := w.ResponseWriter.Write(part)
 		w.timer.Stop()
@@ -247,6 +265,9 @@ func (w *response) Write(p []byte) (n int, err error) {
 
 // ReadFrom keeps the way open on which net/http sends files without a copy.
 func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
+	if err := w.meter.check(); err != nil {
+		return 0, err
+	}
 	if from, ok := w.ResponseWriter.(io.ReaderFrom); ok {
 		n, err = from.ReadFrom(src)
 		w.count(n)

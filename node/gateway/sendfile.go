@@ -10,6 +10,9 @@ import (
 // copySize is the size of the buffers for files that are not sent by the kernel. Two TLS records of the largest size (RFC 8446, 5.1).
 const copySize = 32 << 10
 
+// maxSend is what one sendfile(2) is asked for; the kernel takes no more than 2 GiB less a page.
+const maxSend = 1 << 30
+
 // copyBuffers is a variable because it is a pool; what is in a buffer is of no meaning to the next.
 var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 

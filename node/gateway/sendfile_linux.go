@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSend is what one sendfile(2) is asked for; the kernel takes no more than 2 GiB less a page.
-const maxSend = 1 << 30
-
 // sendTo sends what is left with sendfile(2), until the write deadline. whole reports whether nothing is left.
 func (p *filePart) sendTo(c net.Conn) (n int64, whole bool, err error) {
 	sc, ok := c.(syscall.Conn)

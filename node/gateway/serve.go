@@ -80,7 +80,7 @@ type answer struct {
 // resumes what is short, but would keep what is wrong.
 func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c *Collection, f found, a answer) {
 	ctx := r.Context()
-	from, err := g.open(c, f.rel, f.entry)
+	from, err := g.open(ctx, c, f.rel, f.entry)
 	if err != nil {
 		clearDescription(w.Header())
 		g.failLookup(w, r, c, f.path, err)

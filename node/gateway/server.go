@@ -34,6 +34,12 @@ const (
 	// maxStreams is how many requests one HTTP/2 or HTTP/3 connection may have open. Browsers load a listing with fewer; RFC 9113
 	// (6.5.2) wants no fewer than 100.
 	maxStreams = 100
+	// maxUniStreams is how many streams of its own a client of HTTP/3 may open: it needs three (RFC 9114, 6.2), the others are for what
+	// is added to the protocol.
+	maxUniStreams = 8
+	// receiveWindow is what a client of HTTP/2 or HTTP/3 may send before somebody reads it. Requests have a header and no body; HTTP/2
+	// takes no smaller one.
+	receiveWindow = 64 << 10
 	// stopTimeout is how long Run lets requests finish: with the closing after it that stays within 5 s.
 	stopTimeout = 4 * time.Second
 	// portTries is how often a free port is asked for until it is free for TCP and UDP. Chosen: one more try nearly always does.
@@ -57,6 +63,7 @@ type ServerConfig struct {
 	// ConnsPerAddress limits the connections of one IPv4 address or one IPv6 /64. Default 128, and no limit for this machine itself:
 	// a proxy here speaks for many.
 	ConnsPerAddress int
+	Limit           Limit        // of the bytes that are sent; nil: none
 	Log             *slog.Logger // default: discard
 }
 
@@ -174,7 +181,7 @@ func (s *Server) setUp() {
 	handler := http.HandlerFunc(s.serve)
 	quiet := slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug) // clients that break off are no news
 	s.http = &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, BaseContext: func(net.Listener) context.Context { return ctx },
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: receiveWindow, MaxReceiveBufferPerStream: receiveWindow}, BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(WithConnection(ctx), connKey{}, c)
 		}}
@@ -184,8 +191,10 @@ func (s *Server) setUp() {
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.get}
 	s.quic = &quic.Transport{Conn: s.udp, VerifySourceAddress: func(net.Addr) bool { return s.limiter.busy() }}
 	s.http3 = &http3.Server{Handler: handler, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
-		TLSConfig:   http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
-		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context { return WithConnection(ctx) }}
+		TLSConfig: http3.ConfigureTLSConfig(s.http.TLSConfig), // before the other server adds its protocols
+		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
+			return withIdle(WithConnection(ctx), func() { c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "nothing was asked for") })
+		}}
 }
 
 // Run serves until ctx ends, lets requests finish for 4 s, closes what is left and waits for it. It gives the cause of the end.
@@ -250,7 +259,9 @@ func (s *Server) finish() {
 // serveQUIC accepts HTTP/3 connections.
 func (s *Server) serveQUIC() error {
 	l, err := s.quic.ListenEarly(s.http3.TLSConfig, &quic.Config{MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams,
-		HandshakeIdleTimeout: headerTimeout})
+		HandshakeIdleTimeout: headerTimeout, MaxIncomingUniStreams: maxUniStreams,
+		InitialStreamReceiveWindow: receiveWindow, MaxStreamReceiveWindow: receiveWindow,
+		InitialConnectionReceiveWindow: 2 * receiveWindow, MaxConnectionReceiveWindow: 2 * receiveWindow})
 	if err != nil {
 		return fmt.Errorf("gateway: HTTP/3: %w", err)
 	}

@@ -105,3 +105,38 @@ func TestTurns(t *testing.T) {
 		}
 	})
 }
+
+// TestLargeLayout: where the chunks of a file of 200 GB lie is worked out once, however many ranges of it are asked for, and with a turn.
+func TestLargeLayout(t *testing.T) {
+	store := content.Blocks{}
+	chunks := make([]content.Chunk, 256)
+	for i := range chunks {
+		chunks[i].Size = 256 << 10
+	}
+	table := content.NewTable(chunks)
+	rel := &Release{Manifest: &content.Manifest{}, Blocks: store}
+	info := content.SegmentInfo{Table: store.Put(table.Encode()), Size: table.Size(), Chunks: 256}
+	e := content.Entry{Path: "large.img", Mode: content.ModeFile | 0o644}
+	for n := range uint32(3200) {
+		rel.Infos = append(rel.Infos, info)
+		e.Runs = append(e.Runs, content.Run{Segment: n, Count: 256})
+		e.Size += 64 << 20
+	}
+	g := New(Config{Catalogue: fixed{}})
+	first, err := g.layout(t.Context(), rel, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(g.turns) {
+		g.turns <- struct{}{}
+	}
+	if again, err := g.layout(t.Context(), rel, e); err != nil || again != first {
+		t.Errorf("it was worked out again: %v", err)
+	}
+	e.Path = "other.img"
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.layout(ended, rel, e); !errors.Is(err, context.Canceled) {
+		t.Errorf("without a turn: %v", err)
+	}
+}

@@ -145,7 +145,7 @@ func (m *Mirror) outline(ctx context.Context, head gossip.Head) error {
 		return nil
 	}
 	return m.cfg.Fetch.Outline(ctx, head.Manifest, outlineRoom, func(_ content.Digest, data []byte) error {
-		_, err := m.cfg.Pack.Put(data)
+		_, err := m.put(data)
 		return err
 	})
 }
@@ -188,7 +188,7 @@ func (m *Mirror) applyDelta(ctx context.Context, next *content.Manifest) error {
 	if err != nil {
 		return err
 	}
-	return content.ApplyDelta(previous, next, delta, m.cfg.Pack, m.cfg.Pack.Put)
+	return content.ApplyDelta(previous, next, delta, m.cfg.Pack, m.put)
 }
 
 // fetching runs look until it misses no block.
@@ -205,7 +205,7 @@ func (m *Mirror) fetchingSoon(ctx context.Context, patience time.Duration, look 
 	return content.Fill(look, func(missing []content.Digest) error {
 		return m.cfg.Fetch.Blocks(ctx, missing, func(_ content.Digest, data []byte) error {
 			timer.Reset(patience)
-			_, err := m.cfg.Pack.Put(data)
+			_, err := m.put(data)
 			return err
 		})
 	})
@@ -216,7 +216,7 @@ var errNobody = errors.New("nobody connected has it")
 
 func (m *Mirror) blocks(ctx context.Context, digests []content.Digest) error {
 	return m.cfg.Fetch.Blocks(ctx, digests, func(_ content.Digest, data []byte) error {
-		_, err := m.cfg.Pack.Put(data)
+		_, err := m.put(data)
 		return err
 	})
 }
@@ -231,6 +231,14 @@ func (m *Mirror) room(need int64) error {
 		return fmt.Errorf("release does not fit: %w", err)
 	}
 	return nil
+}
+
+// put keeps a metadata block if there is room: the disk given is for these, too.
+func (m *Mirror) put(data []byte) (content.Digest, error) {
+	if err := m.room(int64(len(data))); err != nil {
+		return content.Digest{}, err
+	}
+	return m.cfg.Pack.Put(data)
 }
 
 // tables fetches the segment tables that are not here.

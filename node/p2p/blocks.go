@@ -27,6 +27,9 @@ func (h *Host) serveBlocks(ctx context.Context, s *stream) error {
 		return err
 	}
 	s.end = s.deadlineEnd(h)
+	if millis, closed := s.meter.closed(); closed {
+		return s.answer(statusBusy, millis)
+	}
 	if !acquire(ctx, h.limits.blocks, 1, h.cfg.Timeouts.Queue) {
 		return s.answer(statusBusy, retryMillis)
 	}
@@ -41,9 +44,10 @@ func (h *Host) serveBlocks(ctx context.Context, s *stream) error {
 				st, data = statusOK, b
 			}
 		}
-		if total += len(data); total > maxBlockBytes {
+		if _, closed := s.meter.closed(); total > 0 && closed || total+len(data) > maxBlockBytes {
 			st, data = statusCut, nil
 		}
+		total += len(data)
 		putPart(head[:], st, uint32(len(data)))
 		if _, err := w.Write(head[:]); err != nil {
 			return err

@@ -35,6 +35,9 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 		return err
 	}
 	s.end = s.deadlineEnd(h)
+	if millis, closed := s.meter.closed(); closed {
+		return s.answer(statusBusy, millis)
+	}
 	asker := gossip.PeerID(s.Conn().RemotePeer().String())
 	place, busy := h.limits.uploads.enter(ctx, asker, groupOf(s.Conn()), s.left, func() { s.Reset() })
 	if place == nil {
@@ -59,7 +62,10 @@ func (h *Host) serveChunks(ctx context.Context, s *stream) error {
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer out.stop()
-		parts = h.readChunks(ctx, id, run, out, place)
+		parts = h.readChunks(ctx, id, run, out, func() bool {
+			_, closed := s.meter.closed()
+			return closed || h.limits.uploads.turn(place)
+		})
 	})
 	for {
 		b, ok := out.next()
@@ -120,15 +126,15 @@ type given struct {
 	end uint64
 }
 
-// readChunks reads the chunks of a run into the outbox and tells which there were.
-func (h *Host) readChunks(ctx context.Context, id content.ID, run content.Run, out *outbox, place *upload) (list []given) {
+// readChunks reads the chunks of a run into the outbox and tells which there were. cut says when the answer had better end.
+func (h *Host) readChunks(ctx context.Context, id content.ID, run content.Run, out *outbox, cut func() bool) (list []given) {
 	total := 0
 	for i := range run.Count {
 		b, ok := out.tail()
 		if !ok {
 			return list
 		}
-		if total >= MaxRunBytes || i > 0 && h.limits.uploads.turn(place) {
+		if total >= MaxRunBytes || i > 0 && cut() {
 			out.publish(appendPart(b, statusCut, 0))
 			return list
 		}

@@ -28,6 +28,9 @@ func (h *Host) serveOutline(ctx context.Context, s *stream) error {
 		return err
 	}
 	s.end = s.deadlineEnd(h)
+	if millis, closed := s.meter.closed(); closed {
+		return s.answer(statusBusy, millis)
+	}
 	if !acquire(ctx, h.limits.blocks, 1, h.cfg.Timeouts.Queue) {
 		return s.answer(statusBusy, retryMillis)
 	}

@@ -84,6 +84,7 @@ type Config struct {
 	BansFile    string   // where bans are remembered; "" is not at all
 	UserAgent   string   // default "swarmnode"
 	MemoryBytes int64    // memory for answers being sent, and again for those being received; default 64 MiB
+	Limit       Limit    // of the bytes that are sent and received; nil: none
 	Timeouts    Timeouts
 	Log         *slog.Logger // default: discard
 

@@ -34,6 +34,7 @@ type stream struct {
 	sent                atomic.Uint64 // bytes written
 	arrived             atomic.Bool   // and all of them have arrived
 	over                func()        // lets the asker open another stream instead; of streams that we serve
+	meter               meter
 }
 
 // deadline sets the deadline by set when the last one is old: setting one costs a timer.
@@ -57,16 +58,23 @@ func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.Stream.Read(b)
 	s.got += int64(n)
 	s.traffic.in.Add(int64(n))
+	if merr := s.meter.receive(n); err == nil {
+		err = merr
+	}
 	return n, err
 }
 
 func (s *stream) Write(b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
+		piece, err := s.meter.send(min(len(b)-done, writePiece))
+		if err != nil {
+			return done, err
+		}
 		if err := s.deadline(&s.writeSet, s.writeIdle, s.SetWriteDeadline); err != nil {
 			return done, err
 		}
-		n, err := s.Stream.Write(b[done:min(len(b), done+writePiece)])
+		n, err := s.Stream.Write(b[done : done+piece])
 		done += n
 		s.traffic.out.Add(int64(n))
 		s.sent.Add(uint64(n))
@@ -99,7 +107,7 @@ func (h *Host) open(ctx context.Context, to gossip.PeerID, proto protocol.ID, re
 	}
 	release := h.limits.protect(h.host.ConnManager(), id)
 	stop := context.AfterFunc(ctx, func() { raw.ResetWithError(network.StreamShutdown) })
-	s := &stream{Stream: raw, traffic: h.peers.traffic(id),
+	s := &stream{Stream: raw, traffic: h.peers.traffic(id), meter: h.meter(ctx, raw.Conn()),
 		readIdle: h.cfg.Timeouts.Progress, writeIdle: h.cfg.Timeouts.Open}
 	done := func(err error) {
 		stop()
@@ -155,6 +163,7 @@ func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve f
 		defer h.limits.protect(h.host.ConnManager(), from)()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		s.meter = h.meter(ctx, raw.Conn())
 		stop := context.AfterFunc(ctx, func() { raw.ResetWithError(network.StreamShutdown) })
 		defer stop()
 		if err := serve(ctx, s); err != nil {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"swarmnode/gossip"
 	"swarmnode/node/policy"
@@ -108,17 +107,4 @@ func (u *uploads) next() {
 }
 
 // groupOf is the network that a peer belongs to; the zero value for those without an address, behind relays.
-func groupOf(c network.Conn) netip.Prefix {
-	ip, err := manet.ToIP(c.RemoteMultiaddr())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr, _ := netip.AddrFromSlice(ip)
-	addr = addr.Unmap()
-	bits := 48
-	if addr.Is4() {
-		bits = 24
-	}
-	group, _ := addr.Prefix(bits)
-	return group
-}
+func groupOf(c network.Conn) netip.Prefix { return policy.Group(addrOf(c)) }

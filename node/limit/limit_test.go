@@ -1,0 +1,246 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"swarmnode/node/policy"
+)
+
+var far, near = netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("::ffff:192.168.1.7")
+
+func open(t *testing.T, cfg Config) *Limiter {
+	t.Helper()
+	l, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// begin runs l until stop is called.
+func begin(t *testing.T, l *Limiter) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// send sends as fast as it may until ctx ends and says how much it was.
+func send(ctx context.Context, l *Limiter, to netip.Addr) (all int64) {
+	for {
+		n, err := l.Send(ctx, to, 64<<10)
+		if err != nil {
+			return all
+		}
+		all += int64(n)
+	}
+}
+
+// Fifty who send at once in four networks keep the rate together, and a change acts within 5 s.
+func TestUploadKeepsTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Upload: 2_500_000}})
+		defer begin(t, l)()
+		var sent atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				to := netip.AddrFrom4([4]byte{198, 51, byte(i % 4), byte(i)})
+				for {
+					n, err := l.Send(ctx, to, 1<<20)
+					if err != nil {
+						return
+					}
+					sent.Add(int64(n))
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		if got := sent.Load(); got < 0.99*150e6 || got > 1.01*150e6 {
+			t.Errorf("in a minute at 2.5 MB/s %d bytes were sent", got)
+		}
+		if err := l.Set(map[string]string{"upload": "800kbit"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		before := sent.Load()
+		time.Sleep(10 * time.Second)
+		if got := sent.Load() - before; got < 0.97e6 || got > 1.03e6 {
+			t.Errorf("in ten seconds after a change to 100 kB/s %d bytes were sent", got)
+		}
+		cancel()
+		all.Wait()
+		if n := l.Stats().Waiting; n != 0 {
+			t.Errorf("%d wait after all have gone", n)
+		}
+	})
+}
+
+func TestScheduleActs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it begins on Saturday, 2000-01-01 00:00 UTC
+		schedule, err := policy.ParseSchedule([]string{"Sat 00:01-00:02 upload=800kbit"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, Config{Limits: policy.Limits{Upload: 1_000_000}, Schedule: schedule, Now: func() time.Time { return time.Now().UTC() }})
+		defer begin(t, l)()
+		for i, want := range []float64{1e6, 1e5, 1e6} {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			if got := float64(send(ctx, l, far)) / 50; got < 0.98*want || got > 1.02*want {
+				t.Errorf("in minute %d: %.0f bytes a second, want %.0f", i, got, want)
+			}
+			cancel()
+			time.Sleep(12 * time.Second) // into the next minute, and what may be late by a second
+		}
+	})
+}
+
+func TestLocalNetworkIsFree(t *testing.T) {
+	l := open(t, Config{Limits: policy.Limits{Upload: policy.MinRate, Download: policy.MinRate, Monthly: 1}})
+	if n, err := l.Send(t.Context(), near, 1<<30); n != 1<<30 || err != nil {
+		t.Errorf("to the local network: %d, %v", n, err)
+	}
+	if err := l.Receive(t.Context(), near, 1<<30); err != nil {
+		t.Error(err)
+	}
+	if s := l.Stats(); s.Month.Sent+s.Month.Received != 0 || s.Over {
+		t.Errorf("it counts: %+v", s)
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	cancel(gone)
+	if n, err := l.Send(ended, far, 1<<20); n != 0 || !errors.Is(err, gone) {
+		t.Errorf("who is gone got %d, %v", n, err)
+	}
+	strict := open(t, Config{Limits: policy.Limits{Monthly: 1}, LAN: []netip.Prefix{}})
+	strict.Send(t.Context(), near, 10)
+	if _, closed := strict.Closed(near); !closed {
+		t.Error("with no local network, one that was local is not closed")
+	}
+}
+
+func TestDownloadKeepsTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Download: 1_000_000}})
+		start := time.Now()
+		for range 100 {
+			if err := l.Receive(t.Context(), far, 300_000); err != nil { // more than the bucket holds
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took < 29*time.Second || took > 31*time.Second {
+			t.Errorf("30 MB at 1 MB/s took %s", took)
+		}
+		if got := l.Stats().Month; got.Received != 30_000_000 || got.Sent != 0 {
+			t.Errorf("counted %+v", got)
+		}
+	})
+}
+
+func TestMonthIsUsedUp(t *testing.T) {
+	now := time.Date(2026, 11, 30, 23, 30, 0, 0, time.UTC)
+	told := 0
+	l := open(t, Config{Limits: policy.Limits{Monthly: 1_000_000}, Now: func() time.Time { return now }, Changed: func() { told++ }})
+	for range 4 {
+		l.Send(t.Context(), far, 249_999)
+	}
+	if _, closed := l.Closed(far); closed {
+		t.Error("closed with 4 bytes left")
+	}
+	l.Send(t.Context(), far, 4)
+	if after, closed := l.Closed(far); !closed || after != 30*time.Minute {
+		t.Errorf("used up half an hour before the month ends: %s, %v", after, closed)
+	}
+	if _, closed := l.Closed(near); closed {
+		t.Error("the local network is closed")
+	}
+	if s := l.Stats(); !s.Over || s.Month.Sent != 1_000_000 || told != 1 {
+		t.Errorf("%+v, told %d times", s, told)
+	}
+	if err := l.Set(map[string]string{"monthly": "2MB"}); err != nil || l.Over() || told != 2 {
+		t.Errorf("with a second megabyte: %v, over %v, told %d times", err, l.Over(), told)
+	}
+	l.Send(t.Context(), far, 1<<20)
+	for range 3 {
+		l.Send(t.Context(), far, 1<<20)
+	}
+	if l.Stats(); !l.Over() || told != 3 {
+		t.Errorf("after that: over %v, told %d times", l.Over(), told)
+	}
+	now = now.Add(time.Hour)
+	if l.Stats(); l.Over() || told != 4 {
+		t.Errorf("in December: over %v, told %d times", l.Over(), told)
+	}
+	for _, bad := range []map[string]string{{"monthly": "much"}, {"disk": "5GB"}, {"upload": "1MB", "download": "?"}} {
+		if err := l.Set(bad); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
+	if got := l.Stats().Given; got != (policy.Limits{Monthly: 2_000_000}) {
+		t.Errorf("after bad values: %+v", got)
+	}
+}
+
+// After a kill at any moment the month has what was sent, and some megabytes more at most; after an orderly end exactly that.
+func TestMonthSurvives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{File: filepath.Join(t.TempDir(), "months.json")}
+		l := open(t, cfg)
+		stop := begin(t, l)
+		sent := int64(0)
+		for second := range 200 {
+			for range 4 { // 1 MiB a second
+				n, _ := l.Send(t.Context(), far, 256<<10)
+				sent += int64(n)
+			}
+			l.Receive(t.Context(), far, 100)
+			time.Sleep(time.Second + time.Millisecond)
+			killed := open(t, cfg)
+			if got := killed.Stats().Month.Sent; got < sent-1<<20 || got > sent+16<<20 {
+				t.Fatalf("killed after %d seconds: %d of %d are remembered", second, got, sent)
+			}
+		}
+		stop()
+		if got := open(t, cfg).Stats().Month; got.Sent != sent || got.Received != 20_000 {
+			t.Errorf("after the end: %+v, want %d sent", got, sent)
+		}
+	})
+	file := filepath.Join(t.TempDir(), "months.json")
+	for _, bad := range []string{"", "{}", `[{"month":"2026-11","sent":-5}]`} {
+		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Config{File: file}); err == nil {
+			t.Errorf("a file with %q was taken", bad)
+		}
+	}
+}
+
+func TestParseNetworks(t *testing.T) {
+	if got, err := ParseNetworks([]string{"192.168.7.1/16", "fd00::/8"}); err != nil || len(got) != 2 || got[0].String() != "192.168.0.0/16" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := ParseNetworks([]string{"none"}); err != nil || got == nil || len(got) != 0 {
+		t.Errorf("none: got %v, %v", got, err)
+	}
+	for _, bad := range [][]string{{"192.168.0.0"}, {"none", "10.0.0.0/8"}, {""}} {
+		if got, err := ParseNetworks(bad); err == nil {
+			t.Errorf("%q was taken as %v", bad, got)
+		}
+	}
+}
