@@ -176,7 +176,7 @@ type response struct {
 	collection content.ID // of the collection that answers; the zero ID is none
 	meter      meter      // the bytes of HTTP/1 and 2 are counted by their conn, those of HTTP/3 here
 	http3      bool
-	up         string     // for a browser, the way to the first page: errors are pages then; "" for other clients
+	up         string // for a browser, the way to the first page: errors are pages then; "" for other clients
 
 	// Only for streams: a timer that runs while something is written.
 	timer *time.Timer
