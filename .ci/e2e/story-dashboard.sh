@@ -17,7 +17,7 @@ publish master "$tree" "$work/master" "$port" --name archive --gateway none --da
 wait_published master
 for n in one two three; do
   free_port
-  join "$n" "$work/$n" "$port" "$address" --gateway 127.0.0.1:0 --dashboard 127.0.0.1:0 --disk 1GB --no-mdns
+  join "$n" "$work/$n" "$port" "$address" --gateway 127.0.0.1:0 --dashboard 127.0.0.1:0 --disk 1GB --upload 800Mbit --monthly 1TB --no-mdns
   until_true 60 "$n complete" complete "$work/$n" "$id" "$release"
 done
 top=$(status "$work/one" .dashboard)
@@ -36,7 +36,7 @@ open_page "$top"
 until_true 20 "the page is live" comes 'document.getElementById("line").textContent == "Live."'
 looks "the dashboard"
 picture dashboard
-for words in "All is fine" archive complete "Release 1" "fresh as of" "100 % of" "all of the newest release" "came here" "within 50 ms" "to ordinary clients"; do
+for words in "All is fine" archive complete "Release 1" "fresh as of" "100 % of" "all of the newest release" "came here" "within 50 ms" "to ordinary clients" "of 931 GiB given" "none for receiving"; do
   check "it says: $words" says_page "$words"
 done
 check "a dot for each peer" test "$(ask 'return document.querySelectorAll(".ring .inbound, .ring .outbound, .ring .unknown").length')" = "$(status "$work/one" '.peers | length')"

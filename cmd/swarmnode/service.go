@@ -64,6 +64,9 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 			err = misuse("--dashboard %s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(f.dashboard))
 		}
 	}
+	if err != nil {
+		return node.Config{}, err
+	}
 	dashboard := &f.dashboard
 	if f.dashboard == noDashboard {
 		dashboard = nil

@@ -33,7 +33,8 @@ func busy(now time.Time) Status {
 			{ID: "c", RTT: 20 * time.Millisecond, Inbound: true}, {ID: "d"}},
 		Bootstrap: []Bootstrap{{Addr: "/ip4/192.0.2.1/tcp/4101", Connected: true}, {Addr: "/ip4/192.0.2.2/tcp/4101", Error: "refused"}},
 		Offenders: []Offender{{Peer: "e", What: "sent a wrong chunk", Count: 3, Last: now, BannedUntil: now.Add(time.Hour)}, {Peer: "f", Count: 1}},
-		Traffic:   Traffic{BytesIn: 100, BytesOut: 200}}
+		Traffic: Traffic{BytesIn: 100, BytesOut: 200,
+			Limits: Limits{Upload: 1024, Monthly: 8192, Month: "2026-11", Sent: 4096, Received: 2048, Schedule: []string{"Mon-Fri"}}}}
 }
 
 func TestMetrics(t *testing.T) {
@@ -56,7 +57,7 @@ func TestMetrics(t *testing.T) {
 		"# TYPE swarmnode_collection_cache_hits_total counter", `swarmnode_collection_cache_hits_total{collection="` + y + "\",name=\"bad\uFFFDname\"} 3",
 		`swarmnode_collection_fresh_timestamp_seconds{collection="` + x + `",name="debian"} 1.79999994e+09`,
 		"swarmnode_fine 0", "swarmnode_inbound_peers 2", "swarmnode_outbound_peers 2", "swarmnode_peer_rtt_median_seconds 0.02", "swarmnode_bootstrap_connected 1",
-		"swarmnode_sent_bytes_total 200", "swarmnode_gateway_sent_bytes_total 12345",
+		"swarmnode_sent_bytes_total 200", "swarmnode_upload_limit_bytes_per_second 1024", "swarmnode_download_limit_bytes_per_second 0", "swarmnode_month_limit_bytes 8192", "swarmnode_month_sent_bytes 4096", "swarmnode_month_received_bytes 2048", "swarmnode_gateway_sent_bytes_total 12345",
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("not exported: %s", want)

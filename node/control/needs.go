@@ -29,6 +29,9 @@ func needs(s Status, now time.Time) []need {
 	for _, c := range s.Collections {
 		list = append(list, needsOf(c, now)...)
 	}
+	if s.Limits.Over {
+		list = append(list, need{true, "what may be sent this month is used up: nothing is given to others before " + s.Limits.Ends.Format(time.DateOnly), "swarmnode limits set monthly=… gives more."})
+	}
 	for _, b := range s.Bootstrap {
 		if !b.Connected {
 			what := "not connected to " + b.Addr

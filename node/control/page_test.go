@@ -31,7 +31,7 @@ func TestPageSaysWhatMatters(t *testing.T) {
 	}
 	for _, want := range []string{"Needs a look", "behind: fetching debian", "two heads", "no room", "Release <b>7</b>, fetching <b>8</b>", "1 minute ago", "60 % of 1000 B",
 		"3 other mirrors have all", "4 connected holders", "900 B of 2.0 KiB given", "42 % of requests from here", "4 connected, 2 of them came here, 3 within 50 ms", "10 ms", "not measured",
-		"not connected to /ip4/192.0.2.2/tcp/4101: refused", "1 banned", "12 KiB in all", "9 answers, 2 failed", `<noscript><meta http-equiv="refresh"`} {
+		"not connected to /ip4/192.0.2.2/tcp/4101: refused", "1 banned", "12 KiB in all", "4.0 KiB sent of 8.0 KiB given, 2.0 KiB received", "In 2026-11", "sending 1.0 KiB/s, none for receiving; Mon-Fri", `value="50"`, "9 answers, 2 failed", `<noscript><meta http-equiv="refresh"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -202,6 +202,7 @@ func TestNeeds(t *testing.T) {
 		{"a bad thing comes first", Status{Fine: true, Peers: peers, Bootstrap: []Bootstrap{{Addr: "x"}}, Collections: []Collection{{Name: "a", Trouble: "t"}}}, []string{"!a: t", "not connected to x"}},
 		{"alone", Status{Fine: true, Bootstrap: []Bootstrap{{Addr: "x", Error: "refused"}}, Collections: []Collection{{Name: "a"}}}, []string{"!not connected to x: refused", "no other node is connected"}},
 		{"banned", Status{Fine: true, Peers: peers, Offenders: []Offender{{BannedUntil: now.Add(1)}, {BannedUntil: now}}}, []string{"1 banned for what no honest node does"}},
+		{"month used up", Status{Peers: peers, Traffic: Traffic{Limits: Limits{Over: true, Ends: now}}}, []string{"!what may be sent this month is used up: nothing is given to others before " + now.Format(time.DateOnly)}},
 		{"only the verdict knows", Status{Verdict: "broken: x", Peers: peers, Bootstrap: []Bootstrap{{Addr: "x"}}}, []string{"!broken: x", "not connected to x"}},
 	} {
 		var got []string

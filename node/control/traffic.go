@@ -95,12 +95,14 @@ type trafficView struct {
 	Width, Height          int
 	InLine, OutLine, HLine string  // the points of lines
 	Top                    float64 // bytes per second at the upper edge
-	Minutes                int     // that the picture goes back; 0: there is none yet
+	Month                  monthView
+	Minutes                int // that the picture goes back; 0: there is none yet
 }
 
 func trafficOf(s Status, rates []rate) trafficView {
 	now := sampleOf(s, time.Time{})
 	v := trafficView{TotalIn: now.in, TotalOut: now.out, TotalHTTP: now.http, Width: chartWidth, Height: chartHeight}
+	v.Month = monthOf(s.Limits)
 	if len(rates) == 0 {
 		return v
 	}
@@ -124,5 +126,21 @@ func trafficOf(s Status, rates []rate) trafficView {
 		return strings.TrimSpace(b.String())
 	}
 	v.InLine, v.OutLine, v.HLine = line(func(r rate) float64 { return r.in }), line(func(r rate) float64 { return r.out }), line(func(r rate) float64 { return r.http })
+	return v
+}
+
+// monthView is what the page says of the month and of the limits; Name is "" where nothing is counted.
+type monthView struct {
+	Limits
+	Name             string
+	Upload, Download float64 // bytes per second; 0: no limit
+	Share            int     // of what may be sent, in percent; -1 without a limit
+}
+
+func monthOf(l Limits) monthView {
+	v := monthView{Limits: l, Name: l.Month, Upload: float64(l.Upload), Download: float64(l.Download), Share: -1}
+	if l.Monthly > 0 {
+		v.Share = share(l.Sent, l.Monthly)
+	}
 	return v
 }
