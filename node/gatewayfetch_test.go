@@ -28,6 +28,9 @@ func (x *testNode) holds() int64 { return x.all()[0].follower.disk.Stats().Used 
 // TestGatewayMiss: what a mirror lacks is fetched while it is sent, and kept; the holder that it comes from can die in the midst of
 // it; and when nobody has it any more the answer is an error that says to come back, or ends early: never wrong bytes.
 func TestGatewayMiss(t *testing.T) {
+	if os.Getenv("SWARMNODE_E2E") != "1" {
+		t.Skip("waits for what nobody brings, twice 8 s; with SWARMNODE_E2E=1")
+	}
 	t.Parallel()
 	tree := t.TempDir()
 	writeTree(t, tree, 11)

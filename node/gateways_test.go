@@ -28,6 +28,9 @@ func freePort(t *testing.T) string {
 // TestGatewaysOfOthers: a mirror names the gateways of others to its clients once it has checked them, and not those that give
 // wrong bytes, are away or at private addresses.
 func TestGatewaysOfOthers(t *testing.T) {
+	if os.Getenv("SWARMNODE_E2E") != "1" {
+		t.Skip("waits 20 s for gateways to find and check each other; with SWARMNODE_E2E=1")
+	}
 	t.Parallel()
 	tree := t.TempDir()
 	writeTree(t, tree, 11)
