@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,8 +14,9 @@ import (
 func TestCacheOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPublisher()
-		others := uint64(1) // the release that others have
-		r := &rig{t: t, p: p, dir: t.TempDir(), held: func(n uint64) bool { return n <= others }}
+		var others atomic.Uint64 // the release that others have
+		others.Store(1)
+		r := &rig{t: t, p: p, dir: t.TempDir(), held: func(n uint64) bool { return n <= others.Load() }}
 		const budget = 40 * chunkSize
 		r.open(budget)
 		defer func() { r.close() }()
@@ -43,7 +45,7 @@ func TestCacheOnly(t *testing.T) {
 		if r.Releases().Target == nil {
 			t.Error("its metadata is not given to the gateway")
 		}
-		others = 2
+		others.Store(2)
 		time.Sleep(heldEvery)
 		look("others have it", 2)
 		if v := told(); v.HasSegment(0) {
@@ -95,7 +97,7 @@ func TestCacheOnly(t *testing.T) {
 		if got := r.disk.Have(0).Count(); got == 0 || got > count {
 			t.Errorf("%d chunks are here after the restart, %d before it", got, count)
 		}
-		others = 3
+		others.Store(3)
 		r.News(third)
 		synctest.Wait()
 		look("others have the next one", 3)
