@@ -98,14 +98,6 @@ func (r *Ration) Cancel(t Ticket) {
 	}
 }
 
-// Charge takes bytes that cannot wait; those who ask later wait for them.
-func (r *Ration) Charge(now time.Time, bytes int64) {
-	r.refill(now)
-	if r.rate > 0 {
-		r.level -= float64(max(bytes, 0))
-	}
-}
-
 // Next grants what can be granted now, in its order, and says when to come back; the zero Time: after the next Ask.
 func (r *Ration) Next(now time.Time) (granted []Ticket, wake time.Time) {
 	r.refill(now)
