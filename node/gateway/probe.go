@@ -56,7 +56,7 @@ func newProber(allowPrivate bool, now func() time.Time) *prober {
 		// Checked is what is dialed, not what the name said: a name can mean one address now and another one later.
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(address)
-			if err != nil || private(a.Addr()) {
+			if err != nil || content.PrivateAddr(a.Addr()) {
 				return fmt.Errorf("%s is not a public address", address)
 			}
 			if !asked.allow(now(), a.Addr()) {

@@ -1,0 +1,246 @@
+package origin
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"swarmnode/content"
+)
+
+// crawlAhead is how many subdirectories of one are listed before they are needed. With the connections it bounds how many listings
+// are in memory.
+const crawlAhead = 32
+
+// maxAlike is how many directories one in the other may list nothing but the same names of directories: with two links to the top it
+// takes 2^maxAlike listings to find out.
+const maxAlike = 8
+
+// maxBad is how many paths that cannot be published are told of; a site with more has another problem.
+const maxBad = 10_000
+
+// A lister gives what is in the directory dir, "" for the top: paths are relative to the origin. It is called from several
+// goroutines, and again after an error that may pass. Requests are how many it took.
+type lister func(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error)
+
+// crawl lists a tree one directory at a time and calls each, from this goroutine, in the order of content.ComparePaths.
+// A lister need not sort, choose or check.
+func crawl(ctx context.Context, o *Options, before Before, list lister, each func(Entry) error) (Listing, error) {
+	ctx, stop := context.WithCancel(ctx)
+	c := &crawler{o: o, before: before, list: list, each: each, ahead: make(chan *directory, crawlAhead)}
+	var wg sync.WaitGroup
+	for range max(o.Connections-1, 1) {
+		wg.Go(func() {
+			for d := range c.ahead {
+				d.load(ctx, c)
+			}
+		})
+	}
+	top := &directory{}
+	top.load(ctx, c)
+	err := c.visit(ctx, top)
+	stop()
+	close(c.ahead)
+	wg.Wait()
+	return c.told, err
+}
+
+// crawler is one walk.
+type crawler struct {
+	o       *Options
+	before  Before
+	list    lister
+	each    func(Entry) error
+	ahead   chan *directory
+	told    Listing
+	count   int
+	pending []Entry // with Options.Include: directories in which nothing was found so far
+}
+
+// directory is one listing.
+type directory struct {
+	path     string // "" for the top
+	parent   *directory
+	once     sync.Once
+	entries  []Entry
+	subs     []*directory // one for each directory in entries, in order
+	bad      []Bad
+	requests int
+	print    [sha256.Size]byte // of all that it says; see loops
+	telling  bool              // there is a file with a stamp in it
+	err      error
+}
+
+// load lists the directory, once, whoever comes first.
+func (d *directory) load(ctx context.Context, c *crawler) {
+	d.once.Do(func() {
+		var entries []Entry
+		d.err = Retry(ctx, func() (err error) {
+			var n int
+			entries, d.bad, n, err = c.list(ctx, d.path)
+			d.requests += n
+			return err
+		})
+		if d.err != nil {
+			d.err = fmt.Errorf("list %q: %w", cmp.Or(d.path, "/"), d.err)
+			return
+		}
+		d.take(entries, c.o)
+	})
+}
+
+// take sorts, chooses and checks what was listed.
+func (d *directory) take(entries []Entry, o *Options) {
+	slices.SortStableFunc(entries, func(a, b Entry) int { return content.ComparePaths(a.Path, b.Path) })
+	sum := sha256.New()
+	for i, e := range entries {
+		if !e.IsDir() && !o.wanted(e.Path) || e.IsDir() && matches(o.Exclude, e.Path) {
+			continue
+		}
+		if i > 0 && entries[i-1].Path == e.Path {
+			d.bad = append(d.bad, Bad{e.Path, fmt.Errorf("%q is listed twice", e.Path)})
+			continue
+		}
+		if err := d.check(&e); err != nil {
+			d.bad = append(d.bad, Bad{e.Path, err})
+			continue
+		}
+		name := strings.TrimPrefix(e.Path[len(d.path):], "/")
+		fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		d.entries = append(d.entries, e)
+		d.telling = d.telling || e.IsFile() && e.Stamp != ""
+		if e.IsDir() {
+			d.subs = append(d.subs, &directory{path: e.Path, parent: d})
+		}
+	}
+	sum.Sum(d.print[:0])
+}
+
+// check refuses what cannot be published.
+func (d *directory) check(e *Entry) error {
+	if err := content.CheckPath(e.Path); err != nil {
+		return err
+	}
+	if dir := strings.TrimSuffix(e.Path[:strings.LastIndexByte(e.Path, '/')+1], "/"); dir != d.path {
+		return fmt.Errorf("%q is listed in %q, where it is not", e.Path, cmp.Or(d.path, "/"))
+	}
+	switch {
+	case e.IsDir(), e.IsFile() && e.Size >= SizeUnknown:
+		return nil
+	case e.Mode&^0o7777 == content.ModeLink:
+		return content.CheckTarget(e.Path, e.Target)
+	case e.IsFile():
+		return fmt.Errorf("%q has a size of %d bytes", e.Path, e.Size)
+	}
+	return fmt.Errorf("%q is neither a file, a directory nor a symlink", e.Path)
+}
+
+// loops reports whether an ancestor says word for word the same, with a subdirectory in it: a link to it, which a server shows as a
+// directory. A tree cannot contain itself. Without a file whose stamp is the same it may also be a name in itself, "lib/lib".
+func (d *directory) loops() bool {
+	same := 0
+	for a := d.parent; a != nil && len(d.subs) > 0; a = a.parent {
+		if a.print == d.print {
+			same++
+		}
+	}
+	return same > 0 && d.telling || same >= maxAlike
+}
+
+// visit emits all that is in d, which is loaded, and below.
+func (c *crawler) visit(ctx context.Context, d *directory) error {
+	c.told.Requests += d.requests
+	if d.err != nil {
+		return d.err
+	}
+	for _, b := range d.bad {
+		c.refuse(b)
+	}
+	next, asked := 0, 0
+	for _, e := range d.entries {
+		if !e.IsDir() {
+			if err := c.emit(e); err != nil {
+				return err
+			}
+			continue
+		}
+		sub := d.subs[next]
+		d.subs[next] = nil // lets go of its memory
+		next++
+		for asked = max(asked, next); asked < min(next+crawlAhead, len(d.subs)) && c.offer(d.subs[asked]); asked++ {
+		}
+		if err := c.enter(ctx, e, sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offer hands a directory to the goroutines that list ahead, if one of them takes it.
+func (c *crawler) offer(d *directory) bool {
+	select {
+	case c.ahead <- d:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter emits a directory and what is in it, unless it is gone by now or a loop.
+func (c *crawler) enter(ctx context.Context, e Entry, d *directory) error {
+	d.load(ctx, c)
+	switch {
+	case errors.Is(d.err, fs.ErrNotExist):
+		c.told.Requests += d.requests
+		return nil
+	case errors.Is(d.err, fs.ErrPermission):
+		c.told.Requests += d.requests
+		if _, was := c.before.Find(e.Path); was {
+			return &RefusedError{Reason: fmt.Sprintf("%q could be listed the last time and cannot now: let it be read again, or --exclude it if what is in it is to go", e.Path), Cause: d.err}
+		}
+		c.refuse(Bad{e.Path, fmt.Errorf("%q: %w", e.Path, d.err)})
+		return nil
+	case d.err == nil && d.loops():
+		c.told.Requests += d.requests
+		c.refuse(Bad{e.Path, fmt.Errorf("%q shows a directory above it once more: it is a link in a loop", e.Path)})
+		return nil
+	}
+	if len(c.o.Include) > 0 {
+		c.pending = append(c.pending, e)
+	} else if err := c.emit(e); err != nil {
+		return err
+	}
+	err := c.visit(ctx, d)
+	if n := len(c.pending); n > 0 && c.pending[n-1].Path == e.Path {
+		c.pending = c.pending[:n-1]
+	}
+	return err
+}
+
+func (c *crawler) refuse(b Bad) {
+	if len(c.told.Bad) < maxBad {
+		c.told.Bad = append(c.told.Bad, b)
+	}
+}
+
+// emit gives a path on, after the directories that waited for something to be in them.
+func (c *crawler) emit(e Entry) error {
+	pending := c.pending
+	c.pending = nil
+	for _, e := range append(pending, e) {
+		if c.count++; c.count > MaxEntries {
+			return &RefusedError{Reason: "the origin lists more than " + strconv.Itoa(MaxEntries) + " paths: publish parts of it, or --exclude what loops"}
+		}
+		if err := c.each(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
