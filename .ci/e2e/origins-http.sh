@@ -10,7 +10,7 @@ serve_http() {
   case $1 in
     nginx*) origin_port=8001; serve_nginx "$@"; origin_hides=('.*') ;;
     apache2) origin_port=8003; serve_apache2 "$@" ;;
-    lighttpd) origin_port=8004; serve_lighttpd "$@" ;;
+    lighttpd) origin_port=8004; serve_lighttpd "$@"; origin_hides=('.*') ;;
   esac
   origin_url=http://$origin_host:$origin_port/
   until_true 10 "$1 answers" answers "$origin_port"
@@ -76,7 +76,11 @@ END
   serve "$1" "$dir/usr/sbin/lighttpd" -D -m "$dir/usr/lib/lighttpd" -f "$work/$1.conf"
 }
 
-# Requests since a mark in the log: all, and those for files.
-mark_http() { sleep 0.3; marked=$(wc -l <"$origin_log"); }
-requests_http() { sleep 0.3; tail -n "+$((marked + 1))" "$origin_log" | wc -l; }
-files_http() { tail -n "+$((marked + 1))" "$origin_log" | grep -Ec '"GET [^ ]*[^/ ] HTTP' || true; }
+# Requests since a mark in the log: all, and those that got a file. lighttpd writes its log when it likes, or is told to begin a new one.
+logged() {
+  [[ $serving != lighttpd ]] || signal HUP lighttpd
+  sleep 0.3
+}
+mark_http() { logged; marked=$(wc -l <"$origin_log"); }
+requests_http() { logged; tail -n "+$((marked + 1))" "$origin_log" | wc -l; }
+files_http() { tail -n "+$((marked + 1))" "$origin_log" | grep -Ec '"GET [^ ]*[^/ ] HTTP[^"]*" 20' || true; }

@@ -91,7 +91,7 @@ image_bytes=$((256 << 20))
 # origin_tree DIR: at least 1,000 files, odd names, empty things, one file of 256 MiB, symlinks.
 origin_tree() {
   local t=$1 d i
-  mkdir -p "$t/pool" "$t/odd" "$t/large" "$t/links" "$t/empty directory" "$t/deep/$(printf 'd/%.0s' {1..20})" "$t/odd/two  words & more; [1] #2?"
+  mkdir -p "$t/pool" "$t/odd" "$t/large" "$t/links" "$t/empty directory" "$t/deep/$(printf '%d/' {1..40})" "$t/odd/two  words & more; [1] #2?"
   for d in {10..59}; do
     mkdir "$t/pool/$d"
     noise "$d" 120000 | (cd "$t/pool/$d" && split -a 2 -d -b 6000 - package_1.0+dfsg-)
@@ -106,7 +106,7 @@ origin_tree() {
   echo inside >"$t/odd/two  words & more; [1] #2?/100% inside"
   : >"$t/odd/empty"
   : >"$t/empty"
-  echo end >"$t/deep/$(printf 'd/%.0s' {1..20})end"
+  echo end >"$t/deep/$(printf '%d/' {1..40})end"
   noise 99 "$image_bytes" >"$t/large/image.iso"
   printf '#!/bin/sh\n' >"$t/run.sh"
   # Times: old ones, one of before 1980, and each with its seconds.
@@ -162,7 +162,7 @@ tree_list() {
 }
 
 # as_seen TREE OUT KIND [PATTERN...]: makes OUT what a server of that kind shows of the tree: "links" as they are, without those that lead
-# out, or "followed" by the server. Patterns are what it hides. Files are hard links.
+# out; "rooted", where an absolute target begins at the top of what the server shows; or "followed" by the server. Patterns are what it hides. Files are hard links.
 as_seen() {
   local tree=$1 out=$2 kind=$3 p args=()
   shift 3
@@ -174,6 +174,9 @@ as_seen() {
     mkdir "$out/links"
     rsync -aL "${args[@]}" --exclude /loop --exclude /dangling --exclude /absolute "$tree/links/" "$out/links/"
     cp -p "$tree/links/absolute" "$out/links/absolute"
+  elif [[ $kind == rooted ]]; then
+    rsync -a "${args[@]}" --exclude /links/out --exclude /links/absolute --link-dest="$tree" "$tree/" "$out/"
+    ln -s ../etc/hostname "$out/links/absolute"
   else
     rsync -a "${args[@]}" --exclude /links/out --exclude /links/absolute --link-dest="$tree" "$tree/" "$out/"
   fi
