@@ -198,8 +198,8 @@ origin_master() {
   local n=$1 url=$2
   shift 2
   rm -f "$work/logs/$n.out"
-  start "$n" "$SWARMNODE" publish --from "$url" --name "$n" --every 1h --allow-private --home "$work/$n-home" --listen "/ip4/127.0.0.1/tcp/$master_port" \
-    --json --gateway none --contact story@example.org "${origin_flags[@]}" "$@"
+  start "$n" "$SWARMNODE" publish --from "$url" --name "$n" --every 1h --from-private --home "$work/$n-home" --listen "/ip4/127.0.0.1/tcp/$master_port" \
+    --json --gateway none --contact story@example.org ${origin_flags[@]+"${origin_flags[@]}"} "$@"
 }
 
 # again NAME: makes the running master look at its origin now, and waits for what comes of it: its answer is in logs/again.out.
@@ -247,13 +247,13 @@ right_at_mirror() {
 }
 
 first_run() {
-  local n=$1 protocol=$2 kind=$3 began bytes
+  local n=$1 protocol=$2 kind=$3 start_time bytes
   shift 3
   "mark_$protocol"
-  began=$(seconds) bytes=$(from_origin)
+  start_time=$(seconds) bytes=$(from_origin)
   origin_master "$n" "$origin_url"
   wait_published "$n" 100
-  told "$n" first "$protocol" "$began" "$bytes"
+  told "$n" first "$protocol" "$start_time" "$bytes"
   tree_size=$(tree_bytes "$origin_dir")
   home_size=$(($(du -s --block-size=1 "$work/$n-home" | cut -f1)))
   step "$n: home of $(mib "$home_size") for a tree of $(mib "$tree_size")"
@@ -270,28 +270,28 @@ told() {
 }
 
 unchanged_run() {
-  local n=$1 protocol=$2 began bytes
+  local n=$1 protocol=$2 start_time bytes
   "mark_$protocol"
-  began=$(seconds) bytes=$(from_origin)
+  start_time=$(seconds) bytes=$(from_origin)
   again "$n"
   check "$n: looking again ends well" test "$status" = 0
-  told "$n" unchanged "$protocol" "$began" "$bytes"
+  told "$n" unchanged "$protocol" "$start_time" "$bytes"
   check "$n: no new release of what has not changed" again_says ".release == $release"
   check "$n: no file is fetched again" test "$files" = 0
   check "$n: about one request a directory: $requests for $directories" at_most "$requests" $((${per_directory:-1} * directories * 12 / 10 + 20))
 }
 
 changed_run() {
-  local n=$1 protocol=$2 kind=$3 began bytes
+  local n=$1 protocol=$2 kind=$3 start_time bytes
   shift 3
   changed_tree "$origin_dir"
   until_true 15 "a minute that is young" early
   echo "version 1" >"$origin_dir/odd/minute"
   "mark_$protocol"
-  began=$(seconds) bytes=$(from_origin)
+  start_time=$(seconds) bytes=$(from_origin)
   again "$n"
   check "$n: the change is published" again_says ".release == $((release + 1))"
-  told "$n" changed "$protocol" "$began" "$bytes"
+  told "$n" changed "$protocol" "$start_time" "$bytes"
   check "$n: what changed is fetched and nothing else: $files files" test "$files" -ge $changed_files -a "$files" -le $((changed_files * 2))
   # The same size and the same minute, which is all that some listings tell.
   echo "version 2" >"$origin_dir/odd/minute.new"
@@ -304,7 +304,7 @@ changed_run() {
 
 # killed_run: the large file is another one; in the middle of it the server is killed, and comes back.
 killed_run() {
-  local n=$1 protocol=$2 kind=$3 bytes began
+  local n=$1 protocol=$2 kind=$3 bytes start_time
   shift 3
   stop TERM "$n"
   replace "$origin_dir/large/image.iso" 98 "$image_bytes"
@@ -314,10 +314,10 @@ killed_run() {
   check "$n: the release is not there yet" not published_above "$n" "$release"
   far_kill
   came=$(($(from_origin) - bytes))
-  began=$(seconds)
+  start_time=$(seconds)
   "serve_$protocol" "$n" "$origin_dir"
   until_true 60 "$n published after the server came back" published_above "$n" "$release"
-  step "figure: $n: killed after $(mib "$came"), $(since "$began") s later published; $(mib $(($(from_origin) - bytes - image_bytes))) more than the file came over the wire"
+  step "figure: $n: killed after $(mib "$came"), $(since "$start_time") s later published; $(mib $(($(from_origin) - bytes - image_bytes))) more than the file came over the wire"
   check "$n: it went on where it was cut" at_most $(($(from_origin) - bytes)) $((image_bytes * 115 / 100 + (8 << 20)))
   release=$(published "$n" release)
   check "$n: the mirror has it byte for byte after the kill" right_at_mirror "$n" "$kind" "$@"

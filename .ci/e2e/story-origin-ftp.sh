@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The same as story-origin-http with vsftpd, which knows listings of ls only, in plain FTP and in FTP over TLS, and with pure-ftpd, which knows MLSD,
+# with TLS for those who ask.
+#
+# ORIGINS="vsftpd" are the servers; all by default.
+# shellcheck source=.ci/e2e/lib.sh
+source "$(dirname "$0")/lib.sh"
+story story-origin-ftp
+for part in origins origins-ftp; do
+  # shellcheck disable=SC1090 # each is checked by itself
+  source "$here/$part.sh"
+done
+far_up
+origin_tree "$work/tree"
+ftp_certificate
+step "tree of $(mib "$(tree_bytes "$work/tree")") in $(find "$work/tree" -type f | wc -l) files and $(find "$work/tree" -type d | wc -l) directories"
+# shellcheck disable=SC2034 # origins.sh uses them
+per_directory=3 # CWD, EPSV, LIST
+for server in ${ORIGINS:-vsftpd vsftpd-implicit pure-ftpd}; do
+  # TLS changes what carries the commands, and not what they are: once is enough for the kill.
+  if [[ $server == vsftpd-implicit ]]; then export SKIP_KILL=1; else unset SKIP_KILL; fi
+  case $server in
+    vsftpd) origin_flags=() ;;
+    vsftpd-implicit) origin_flags=(--ca-cert "$work/ftp.crt") ;;
+    pure-ftpd) origin_flags=(--ca-cert "$work/ftp.crt" --netrc "$work/netrc") ;;
+  esac
+  origin_story "$server" ftp rooted times modes
+done
+finish
