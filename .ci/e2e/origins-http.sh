@@ -78,7 +78,7 @@ END
 
 # Requests since a mark in the log: all, and those that got a file. lighttpd writes its log when it likes, or is told to begin a new one.
 logged() {
-  [[ $serving != lighttpd ]] || signal HUP lighttpd
+  [[ $serving != lighttpd-server ]] || signal HUP "$serving"
   sleep 0.3
 }
 mark_http() { logged; marked=$(wc -l <"$origin_log"); }

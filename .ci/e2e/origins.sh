@@ -40,7 +40,7 @@ trap 's=$?; set +e; far_down; ended $s' EXIT
 
 # serve NAME COMMAND...: starts a server over there, with /dev/log, /run and /tmp of its own.
 serve() {
-  local n=$1
+  local n=$1-server
   serving=$n
   shift
   start "$n" ip netns exec "$far" unshare -m bash -ec '
@@ -319,8 +319,8 @@ killed_run() {
   until_true 60 "$n published after the server came back" published_above "$n" "$release"
   step "figure: $n: killed after $(mib "$came"), $(since "$start_time") s later published; $(mib $(($(from_origin) - bytes - image_bytes))) more than the file came over the wire"
   check "$n: it went on where it was cut" at_most $(($(from_origin) - bytes)) $((image_bytes * 115 / 100 + (8 << 20)))
-  release=$(published "$n" release)
+  release=$(of "$work/$n-home" "$id" release)
   check "$n: the mirror has it byte for byte after the kill" right_at_mirror "$n" "$kind" "$@"
 }
 come() { (($(from_origin) >= $1)); }
-published_above() { local r; r=$(published "$1" release) && ((r > $2)); }
+published_above() { local r; r=$(of "$work/$1-home" "$id" release) && ((r > $2)); }
