@@ -299,7 +299,8 @@ changed_run() {
   again "$n"
   check "$n: a file replaced in the same minute by one as long is noticed" again_says ".release == $((release + 2))"
   release=$(again_says .release)
-  check "$n: the mirror has the change byte for byte" right_at_mirror "$n" "$kind" "$@"
+  # The run with the kill compares it again.
+  [[ -z ${SKIP_KILL:-} ]] || check "$n: the mirror has the change byte for byte" right_at_mirror "$n" "$kind" "$@"
 }
 
 # killed_run: the large file is another one; in the middle of it the server is killed, and comes back.
@@ -308,6 +309,7 @@ killed_run() {
   shift 3
   stop TERM "$n"
   replace "$origin_dir/large/image.iso" 98 "$image_bytes"
+  touch -d '-5 minutes' "$origin_dir/large/image.iso" # no listing vouches for what is seconds old, and so it would be fetched twice
   bytes=$(from_origin)
   origin_master "$n" "$origin_url" --rate 400Mbit
   until_true 30 "half of the large file has come" come $((bytes + image_bytes / 2))
