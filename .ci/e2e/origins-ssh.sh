@@ -35,7 +35,11 @@ serve_sshd() {
   if [[ $1 == rsync-ssh ]]; then # rsync tells what it sends if it is told to by its own command line
     origin_log=$work/logs/$1.log
     : >>"$origin_log"
-    printf '#!/bin/bash\neval "${SSH_ORIGINAL_COMMAND/--server --sender/--server --sender --log-file=%s --log-file-format=%%o-%%l-%%f}"\n' "$origin_log" >"$work/forced"
+    cat >"$work/forced" <<END
+#!/bin/bash
+eval "set -- \$SSH_ORIGINAL_COMMAND"
+exec "\$1" "\$2" --log-file=$origin_log "--log-file-format=%o %l %f" "\${@:3}"
+END
     chmod 755 "$work/forced"
     force="ForceCommand $work/forced"
   fi
