@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # FTP servers of origins: vsftpd (no MLSD: listings of ls) and pure-ftpd (MLSD), with and without TLS. They conflict as packages, so they are
 # unpacked. One line of origin_log is one command.
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # Web servers of origins: nginx with both of its indexes, apache2 and lighttpd, each as its package comes. Sets origin_url and
 # origin_log, where one line is one request; origin_hides are names that it does not list.
 
@@ -19,7 +19,6 @@ serve_http() {
 serve_nginx() {
   local format=html
   [[ $1 != nginx-json ]] || format=json
-  # gzip is what nginx does where it is switched on: a body without length and with a weak validator.
   cat >"$work/$1.conf" <<END
 daemon off; worker_processes 2; user root; pid $work/$1.pid; error_log $work/logs/$1.err;
 events {}
@@ -70,6 +69,8 @@ server.bind = "0.0.0.0"
 server.errorlog = "$work/logs/$1.err"
 accesslog.filename = "$origin_log"
 accesslog.format = "%h %l %u %t \"%r\" %>s %b"
+# A file of a type that is not listed has neither a time nor an ETag, and nobody can go on in the middle of it.
+mimetype.assign = ( "" => "application/octet-stream" )
 dir-listing.activate = "enable"
 dir-listing.encoding = "utf-8"
 END

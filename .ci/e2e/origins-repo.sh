@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # An apt archive as a distribution has it, made by reprepro of the real packages of make-archive.sh and signed with a throw-away key.
 
 # apt_repository DIR: all packages of the first state, and package story 1.1; needs make_key.

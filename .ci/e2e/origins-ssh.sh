@@ -1,10 +1,9 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # sshd, for SFTP and rsync, and rsync as a daemon. One line of origin_log that the functions below count is one directory or file that the
 # server opened, or one file that rsync sent.
 
 # serve_ssh NAME DIR: starts sshd (of sftp or rsync-ssh) or rsyncd.
 serve_ssh() {
-  # shellcheck disable=SC2034 # the stories use it
   origin_hides=()
   case $1 in
     rsyncd)

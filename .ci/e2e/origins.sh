@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2016
 # What the stories of origins share: a network namespace that the server of an origin lives in, so that what crosses the wire is
 # counted by the kernel and the server can be killed with all its children; the tree that it serves; what a mirror of it must
 # have; and the steps that every protocol goes through.
@@ -155,7 +155,7 @@ tree_list() {
   [[ " $* " != *" modes "* ]] || modes=' %m'
   format="f %s$times$modes %P\\0"
   (
-    cd "$dir"
+    cd "$dir" || exit
     find . -mindepth 1 \( -type d -printf 'd %P\0' -o -type l -printf 'l %l %P\0' -o -type f -printf "$format" \) | tr '\0' '\n'
     find . -type f -print0 | xargs -0 -r -P 2 -n 400 sha256sum -z | tr '\0' '\n'
   ) | LC_ALL=C sort

@@ -3,6 +3,8 @@
 # with TLS for those who ask.
 #
 # ORIGINS="vsftpd" are the servers; all by default.
+# shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
+set -eu
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-origin-ftp
@@ -14,7 +16,6 @@ far_up
 origin_tree "$work/tree"
 ftp_certificate
 step "tree of $(mib "$(tree_bytes "$work/tree")") in $(find "$work/tree" -type f | wc -l) files and $(find "$work/tree" -type d | wc -l) directories"
-# shellcheck disable=SC2034 # origins.sh uses them
 per_directory=3 # CWD, EPSV, LIST
 for server in ${ORIGINS:-vsftpd vsftpd-implicit pure-ftpd}; do
   # TLS changes what carries the commands, and not what they are: once is enough for the kill.

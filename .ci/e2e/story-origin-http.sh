@@ -4,6 +4,8 @@
 # has is compared with the site, byte for byte, and what crossed the wire is counted.
 #
 # ORIGINS="nginx lighttpd" are the servers; all by default.
+# shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
+set -eu
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-origin-http

@@ -2,6 +2,8 @@
 # A master follows an apt archive of reprepro and an rpm repository of createrepo_c by their signed metadata. A poll without a change is one
 # request; what the indexes name is there before they are; what they name and the server lacks, or has otherwise, is not
 # published. It ends with apt and dnf at a mirror's gateway.
+# shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
+set -eu
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-origin-repo
@@ -41,6 +43,7 @@ look() {
 refused() {
   check "$1: $2 is not published" test "$status" != 0
   head -c 300 "$work/logs/again.err"
+  echo
   check "$1: the release before it stays" test "$(of "$work/$1-home" "$id" release)" = "$release"
 }
 

@@ -3,6 +3,8 @@
 # with the line to add.
 #
 # ORIGINS="sftp" are the servers; all by default.
+# shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
+set -eu
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-origin-ssh
@@ -31,8 +33,7 @@ stranger() {
 }
 stranger
 for server in ${ORIGINS:-sftp rsync-ssh rsyncd}; do
-  # shellcheck disable=SC2034 # origins.sh uses them
-  origin_flags=(--ssh-key "$work/user_key" --known-hosts "$work/known_hosts")
+    origin_flags=(--ssh-key "$work/user_key" --known-hosts "$work/known_hosts")
   if [[ $server == rsyncd ]]; then origin_flags=(); fi
   origin_story "$server" ssh links times modes
 done
