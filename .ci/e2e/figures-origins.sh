@@ -30,7 +30,9 @@ ours() {
 }
 lftp_run() { (mkdir -p "$work/lftp" && cd "$work/lftp" && lftp -c "set ssl:verify-certificate no; set ftp:ssl-allow no; set sftp:connect-program 'ssh -a -x -i $work/user_key -o UserKnownHostsFile=$work/known_hosts'; set mirror:parallel-transfer-count 4; open $1; mirror --delete . ."); }
 wget_run() { (mkdir -p "$work/wget" && cd "$work/wget" && wget -q --mirror --no-parent --no-host-directories -e robots=off "$origin_url"); }
-rsync_run() { rsync -a --delete -e "ssh -p ${origin_port} -i $work/user_key -o UserKnownHostsFile=$work/known_hosts" "$1" "$work/rsync/"; }
+rsync_run() { # an empty command line of ssh is none
+  rsync -a --delete ${2:+-e "$2"} "$1" "$work/rsync/"
+}
 tool() {
   case $1 in
     swarmnode) ours ;;
@@ -40,26 +42,27 @@ tool() {
       *) lftp_run "$origin_url" ;;
     esac ;;
     wget) wget_run ;;
-    rsync) if [[ $server == rsyncd ]]; then rsync_run "$origin_url"; else rsync_run "root@$origin_host:$origin_dir/"; fi ;;
+    rsync) if [[ $server == rsyncd ]]; then rsync_run "$origin_url"; else rsync_run "root@$origin_host:$origin_dir/" "ssh -p $origin_port -i $work/user_key -o UserKnownHostsFile=$work/known_hosts"; fi ;;
   esac
 }
 
 measured() { # measured TOOL PROTOCOL: one run, as a cell
-  local start_time bytes
+  local start_time bytes took
   "mark_$2"
   start_time=$(seconds) bytes=$(from_origin)
   tool "$1" >>"$work/logs/$1.out" 2>&1 || echo "$1: exit $?" >>"$work/logs/$1.out"
+  took=$(since "$start_time")
   requests=$("requests_$2") files=$("files_$2")
-  cell="$(since "$start_time") s, $requests, $(mib $(($(from_origin) - bytes)))"
+  cell="$took s, $requests, $(mib $(($(from_origin) - bytes)))"
 }
 
 # each SERVER PROTOCOL TOOL...: a tree of its own for each tool, so that all see the same changes.
 each() {
-  local protocol=$2 t row
+  local protocol=$2 t r row
   server=$1
   shift 2
   for t in "$@"; do
-    rm -rf "$work/$server" "$work/lftp" "$work/wget" "$work/rsync" "$work/$server-home"
+    rm -rf "$work/${server:?}" "$work/lftp" "$work/wget" "$work/rsync" "$work/$server-home"
     origin_tree_copy "$server"
     "serve_$protocol" "$server" "$origin_dir"
     master_port=
