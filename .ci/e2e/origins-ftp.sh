@@ -56,7 +56,7 @@ END
   serve "$1" "$dir/usr/sbin/vsftpd" "$work/$1.conf"
 }
 
-ftp_user=story ftp_password='p:a@ss wörd'
+ftp_user=story ftp_password='p:a@ss-wörd'
 serve_pure_ftpd() {
   local dir
   dir=$(unpacked pure-ftpd)
@@ -67,7 +67,7 @@ serve_pure_ftpd() {
   : >"$work/ftp.passwd"
   printf '%s\n%s\n' "$ftp_password" "$ftp_password" |
     "$dir/usr/bin/pure-pw" useradd "$ftp_user" -u nobody -g nogroup -d "$2" -f "$work/ftp.passwd" -F "$work/ftp.pdb" -m >>"$work/logs/pure-pw.out"
-  printf 'machine %s login %s password "%s"\n' "$origin_host" "$ftp_user" "$ftp_password" >"$work/netrc"
+  printf 'machine %s login %s password %s\n' "$origin_host" "$ftp_user" "$ftp_password" >"$work/netrc"
   chmod 600 "$work/netrc"
   serve "$1" "$dir/usr/sbin/pure-ftpd" -S "0.0.0.0,$origin_port" -l "puredb:$work/ftp.pdb" -E -A -D -H -u 1 -C 8 -d -Y 1 -L 100000:200 "--certfile=$work/ftp.crt,$work/ftp.key"
 }
