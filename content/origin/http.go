@@ -166,8 +166,8 @@ func (w *web) judge(s *sheet, rows []row) (bad []Bad) {
 		}
 		w.files++
 		e.Size = r.size
-		if r.exact {
-			e.Mtime = r.mtime.Truncate(time.Second).UnixNano() // what Last-Modified says of it
+		if !r.mtime.IsZero() {
+			e.Mtime = r.mtime.Truncate(time.Second).UnixNano() // as Last-Modified does; which has the last word, if there is one
 		}
 		s.judge(e, r)
 	}
