@@ -97,15 +97,13 @@ func (w *web) request(ctx context.Context, method string, u *url.URL) (*http.Req
 func (w *web) do(req *http.Request, good ...int) (*http.Response, error) {
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return nil, inWords(err)
+		return nil, inWords(req.URL, err)
 	}
 	for _, code := range good {
 		if resp.StatusCode == code {
 			return resp, nil
 		}
 	}
-	// A short body read to its end keeps the connection for the next request.
-	_, _ = io.CopyN(io.Discard, resp.Body, 4096)
 	resp.Body.Close()
 	return nil, statusError(resp)
 }
