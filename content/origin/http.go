@@ -41,7 +41,7 @@ type web struct {
 // openHTTP opens the tree below an index page.
 func openHTTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: the tree below a path is mirrored, without ? and #; in the name of a directory they are %%3F and %%23", u.Redacted())}
+		return nil, &RefusedError{Reason: "a tree is the path of a URL, without ? and #: in the name of a directory, and in a password, they are %3F and %23"}
 	}
 	user, err := login(o, u)
 	if err != nil {
