@@ -58,7 +58,7 @@ func (n *Node) Status() control.Status {
 	}
 	s.Verdict, s.Fine = verdict(worries)
 	if s.Fine && len(s.Collections) == 0 {
-		s.Verdict, s.Fine = "idle: no collection is mirrored or published", false
+		s.Verdict, s.Fine = "idle: nothing is mirrored or published yet; `swarmnode collections add ID --bootstrap ADDRESS` changes that", false
 	}
 	return s
 }

@@ -34,12 +34,12 @@ there is room. The node goes on like that until it joins the collection again wi
 The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
 instead of the publisher's, say with --collection which collection is meant. The next time,
 ` + "`swarmnode join`" + ` alone goes on with the same collections; other flags, such as --disk and --gateway,
-are said each time.`,
+are said each time. Where there are none yet it waits for ` + "`swarmnode collections add`" + `.`,
 		Example: `  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…
   swarmnode join --bootstrap /ip4/198.51.100.2/tcp/4101/p2p/12D3KooW… --collection bafkrei… --disk 500GB
   swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW… --cache-only --disk 20GB
   swarmnode join --gateway :8080 --gateway-url http://mirror.example.org:8080/    # a mirror for everybody's browser, apt, curl …
-  swarmnode join                                # again what was mirrored before`,
+  swarmnode join                                # again what was mirrored before, or what is added`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -101,8 +101,9 @@ func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []co
 		return err
 	}
 	if len(addrs) == 0 && len(before) == 0 {
-		return errors.New("nothing is mirrored yet with this home directory: give the address of a publisher or mirror, as `swarmnode publish` prints it there, " +
-			"with --bootstrap")
+		fmt.Fprintln(a.console, "swarmnode: nothing is mirrored yet with this home directory, and the node waits for a collection: say in another terminal "+
+			"`swarmnode collections add ID --bootstrap ADDRESS`, or start again with --bootstrap, as `swarmnode publish` prints it at the publisher")
+		return nil
 	}
 	type answer struct {
 		addr string
