@@ -156,7 +156,11 @@ func (a *app) mirror(ctx context.Context, n *node.Node, asJSON bool) error {
 	w := mirroring{app: a, json: asJSON, progress: a.newProgress(asJSON), seen: map[content.ID]control.Collection{}}
 	defer w.progress.end()
 	if !asJSON {
-		fmt.Fprintf(a.stdout, "This node is %s, until you press Ctrl-C.\n", bestAddr(s.Addrs))
+		until := ", until you press Ctrl-C"
+		if a.console.journal {
+			until = ""
+		}
+		fmt.Fprintf(a.stdout, "This node is %s%s.\n", bestAddr(s.Addrs), until)
 		a.tellGateway(s.Gateway)
 		a.tellDashboard(s.Dashboard)
 	}

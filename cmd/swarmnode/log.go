@@ -14,15 +14,17 @@ func (a *app) log() *slog.Logger {
 	if err != nil {
 		panic(err) // settle has checked it
 	}
-	return slog.New(&lineHandler{out: a.console, level: level})
+	return slog.New(&lineHandler{out: a.console, level: level, journal: a.console.journal})
 }
 
-// lineHandler writes a record as a line for people: "15:04:05 warning: message (key value, key value)".
+// lineHandler writes a record as a line for people: "15:04:05 warning: message (key value, key value)". systemd's journal has a time
+// and a priority for each line itself: there it is "<4>message (key value, key value)", see sd-daemon(3).
 type lineHandler struct {
-	out    io.Writer // one Write for each line
-	level  slog.Level
-	prefix string // of keys, from groups
-	attrs  string // from With
+	out     io.Writer // one Write for each line
+	level   slog.Level
+	journal bool
+	prefix  string // of keys, from groups
+	attrs   string // from With
 }
 
 // Enabled reports whether records of a level are written.
@@ -31,7 +33,11 @@ func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >
 // Handle writes a record.
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString(r.Time.Format("15:04:05 ") + levelWord(r.Level))
+	if h.journal {
+		b.WriteString(levelPriority(r.Level))
+	} else {
+		b.WriteString(r.Time.Format("15:04:05 ") + levelWord(r.Level))
+	}
 	b.WriteString(strings.ReplaceAll(r.Message, "\n", " "))
 	attrs := h.attrs
 	r.Attrs(func(a slog.Attr) bool {
@@ -58,6 +64,22 @@ func levelWord(l slog.Level) string {
 	}
 	return ""
 }
+
+// levelPriority is what the journal takes for the priority of a line; the numbers are syslog's.
+func levelPriority(l slog.Level) string {
+	switch {
+	case l >= slog.LevelError:
+		return errorPriority
+	case l >= slog.LevelWarn:
+		return "<4>"
+	case l < slog.LevelInfo:
+		return "<7>"
+	}
+	return "<6>"
+}
+
+// errorPriority is that of errors.
+const errorPriority = "<3>"
 
 func (h *lineHandler) text(a slog.Attr) string {
 	if a.Equal(slog.Attr{}) {

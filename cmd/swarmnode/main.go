@@ -63,7 +63,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)) {
 		err = context.Cause(ctx)
 	}
-	fmt.Fprintf(a.console, "swarmnode: %s\n", strings.TrimSpace(err.Error()))
+	text := "swarmnode: " + strings.TrimSpace(err.Error())
+	if a.console.journal {
+		text = errorPriority + strings.ReplaceAll(text, "\n", "\n"+errorPriority)
+	}
+	fmt.Fprintln(a.console, text)
 	var wrong *usageError
 	if errors.As(err, &wrong) {
 		fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
@@ -114,6 +118,9 @@ See it work first, all on this machine and cleaned up afterwards:
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) },
 	}
 	root.SetFlagErrorFunc(flagError)
+	root.Flags().Bool("version", false, "print the version, for reports of bugs")
+	root.Version = versionLine() // has cobra print it for that flag
+	root.SetVersionTemplate("{{.Version}}\n")
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.peersCommand(), a.collectionsCommand(), a.pauseCommand(), a.resumeCommand(), a.logsCommand(), a.limitsCommand(), a.metricsCommand(),

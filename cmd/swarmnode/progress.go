@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -24,6 +25,7 @@ const (
 type console struct {
 	out      io.Writer
 	terminal bool
+	journal  bool // it is systemd's
 
 	mu   sync.Mutex // guards bars and serialises writes
 	bars *mpb.Progress
@@ -34,6 +36,9 @@ func newConsole(out io.Writer) *console {
 	if f, ok := out.(*os.File); ok {
 		st, err := f.Stat()
 		c.terminal = err == nil && st.Mode()&os.ModeCharDevice != 0
+		if f == os.Stderr {
+			c.journal, _ = journal.StderrIsJournalStream() // what cannot be found out is not the journal
+		}
 	}
 	return c
 }
