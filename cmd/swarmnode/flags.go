@@ -16,6 +16,9 @@ import (
 // serviceAnnotation marks the commands that run until they are stopped; they tell more by default.
 const serviceAnnotation = "service"
 
+// serviceHome is the home directory of root's node and of the Debian package's service, whose orders root may give.
+const serviceHome = "/var/lib/swarmnode"
+
 func (a *app) globalFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "directory of all that is kept: keys, content, what was verified (default "+a.defaultHome()+")")
@@ -62,7 +65,7 @@ func (a *app) defaultHome() string {
 		return filepath.Join(dir, "swarmnode")
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/swarmnode"
+		return serviceHome
 	}
 	user, err := os.UserHomeDir()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -48,6 +49,9 @@ func main() {
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
+	if a.console.journal {
+		log.SetFlags(0) // of what libraries tell by themselves: the journal has the time
+	}
 	root := a.rootCommand()
 	if completing(args) {
 		a.completeWords(root)
