@@ -27,6 +27,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"swarmnode/gossip"
 )
@@ -147,7 +148,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 	if err := h.keeper.load(h.cfg.PeersFile); err != nil {
 		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored", "file", h.cfg.PeersFile, "error", err)
 	}
-	if err := plan.listen(h.host.Network()); err != nil {
+	if err := plan.listen(h.host.Network()); err != nil && !h.cfg.Client { // a client does without
 		return err
 	}
 	if h.note != "" {
@@ -183,11 +184,12 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
 	}
-	if cfg.Client {
-		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)
-	}
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
-		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)), libp2p.EnableAutoNATv2(),
+		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)))
+	if cfg.Client { // where it listens is told in hole punching only
+		return libp2p.New(append(opts, libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }))...)
+	}
+	opts = append(opts, libp2p.EnableAutoNATv2(),
 		// The DHT's mode and AutoRelay listen to version 1 only.
 		libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	if cfg.NATPortMap {

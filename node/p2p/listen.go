@@ -28,8 +28,8 @@ type listenPlan struct {
 // planListen turns the configuration into addresses that are free. They are probed with plain sockets: the library
 // shares TCP ports between processes (SO_REUSEPORT), so that a second node would not notice the first.
 func planListen(cfg Config) (listenPlan, error) {
-	if cfg.Client {
-		return listenPlan{}, nil
+	if cfg.Client { // any port, for those behind routers, who have to connect to it
+		return listenPlan{addrs: anyAddrs(0)}, nil
 	}
 	if len(cfg.Listen) > 0 {
 		plan := listenPlan{explicit: true}
