@@ -27,7 +27,7 @@ type listenPlan struct {
 
 // planListen turns the configuration into addresses that are free. They are probed with plain sockets: the library
 // shares TCP ports between processes (SO_REUSEPORT), so that a second node would not notice the first.
-func planListen(cfg Config) (listenPlan, error) {
+func planListen(cfg Config, probe func(ma.Multiaddr) error) (listenPlan, error) {
 	if cfg.Client { // any port, for those behind routers, who have to connect to it
 		return listenPlan{addrs: anyAddrs(0)}, nil
 	}
@@ -48,7 +48,7 @@ func planListen(cfg Config) (listenPlan, error) {
 		return plan, nil
 	}
 	addrs := anyAddrs(DefaultPort)
-	if portFree(addrs) {
+	if portFree(addrs, probe) {
 		return listenPlan{addrs: addrs}, nil
 	}
 	for range freePortTries {
@@ -56,7 +56,7 @@ func planListen(cfg Config) (listenPlan, error) {
 		if err != nil {
 			return listenPlan{}, err
 		}
-		if addrs := anyAddrs(port); portFree(addrs) {
+		if addrs := anyAddrs(port); portFree(addrs, probe) {
 			return listenPlan{addrs: addrs, note: fmt.Sprintf("port %d is in use by another program, this node uses %d instead", DefaultPort, port)}, nil
 		}
 	}
@@ -72,7 +72,7 @@ func anyAddrs(port int) []ma.Multiaddr {
 }
 
 // portFree reports whether no address is taken. A machine without IPv6 is no obstacle.
-func portFree(addrs []ma.Multiaddr) bool {
+func portFree(addrs []ma.Multiaddr, probe func(ma.Multiaddr) error) bool {
 	for _, a := range addrs {
 		if err := probe(a); errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
 			return false
