@@ -65,9 +65,6 @@ until_true 120 "all four are reached by a relay" all by_relay
 step "all four have a relay after $(since "$began_nodes") s"
 until_true 120 "a direct connection between the two behind cone NAT" direct cone1 cone2
 step "two behind cone NAT are connected directly after $(since "$began_nodes") s"
-punched() { tells cone1 '.reach.punched > 0' || tells cone2 '.reach.punched > 0'; }
-check "status tells of a direct connection through both routers" punched
-for n in cone1 cone2; do "$SWARMNODE" status --home "$work/$n" | grep -A1 'reached  '; done
 until_true 120 "attempts between the two behind symmetric NAT" tells sym1 '.reach.unpunched > 0'
 check "the two behind symmetric NAT are not connected directly" not direct sym1 sym2
 check "they are fine all the same" all is_fine
@@ -98,14 +95,16 @@ ends late cone2 sym1 sym2 master
 # All of the collection is behind cone1's router now, and the clients know of the hub only, which has nothing of it.
 # gets NAME NODE: a client there
 gets() {
-  local began
-  began=$(seconds)
+  local from_now
+  from_now=$(seconds)
   run "$1" 120 "$lab" exec "$2" "$SWARMNODE" get "$id" -o "$work/$1" --bootstrap "$hub" --home "$work/get-$1"
   check "$1 gets from a holder behind a cone NAT" same_tree "$work/tree" "$work/$1"
-  step "$1: $megabytes MiB after $(since "$began") s"
+  step "$1: $megabytes MiB after $(since "$from_now") s"
 }
 gets public-client reader
 gets client-behind-cone-NAT home-lan
+check "status tells of a direct connection through both routers" tells cone1 '.reach.punched > 0'
+"$SWARMNODE" status --home "$work/cone1" | grep -A1 'reached  '
 ends cone1 hub
 end_lab
 finish

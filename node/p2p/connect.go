@@ -111,7 +111,11 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 	if s, ok := h.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(info.ID)
 	}
-	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+	known := info.Addrs
+	if h.reach.behind.Load() {
+		known = alsoQUIC(known)
+	}
+	h.host.Peerstore().AddAddrs(info.ID, known, peerstore.TempAddrTTL)
 	ready := h.canPunch()
 	// Not the host's Connect, which waits until the peer has said what it is.
 	conn, err := h.host.Network().DialPeer(dctx, info.ID)
@@ -126,7 +130,7 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 		err = dialError(info, err)
 		var mismatch *PeerMismatchError
 		if errors.As(err, &mismatch) { // or every later attempt would try there again
-			h.host.Peerstore().SetAddrs(info.ID, info.Addrs, 0)
+			h.host.Peerstore().SetAddrs(info.ID, known, 0)
 		}
 		return err
 	}

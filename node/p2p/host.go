@@ -162,6 +162,9 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 	if err := plan.listen(h.host.Network()); err != nil && !h.cfg.Client { // a client does without
 		return err
 	}
+	if listening, err := h.host.Network().InterfaceListenAddresses(); err == nil && !h.cfg.Public {
+		h.reach.guess(listening)
+	}
 	if h.note != "" {
 		h.cfg.Log.Debug(h.note) // who runs the host is told by ListenNote
 	}
@@ -194,7 +197,7 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host, transports []libp2p.Opti
 		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),
 		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(h.reach.rank), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
 	})
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there

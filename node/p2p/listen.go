@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -218,6 +219,32 @@ const (
 	// quicDelayPrivate is the same on a LAN.
 	quicDelayPrivate = 150 * time.Millisecond
 )
+
+// rank orders the addresses of a peer for dialing. A node behind a router begins with QUIC on the Internet: then others learn at
+// which address the router has it for UDP, by which holes are punched more surely than by TCP.
+func (r *reach) rank(addrs []ma.Multiaddr) []network.AddrDelay {
+	if r.behind.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
+		return swarm.DefaultDialRanker(addrs)
+	}
+	return rankTCPFirst(addrs)
+}
+
+// alsoQUIC adds to the public TCP addresses of a peer the same ports of UDP, where nodes that were not told otherwise listen, too:
+// people hand on one address.
+func alsoQUIC(addrs []ma.Multiaddr) []ma.Multiaddr {
+	all := slices.Clone(addrs)
+	for _, a := range addrs {
+		ip, port, udp, ok := endpoint(a)
+		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil || !ok || udp || ip.To4() == nil || !manet.IsPublicAddr(a) {
+			continue
+		}
+		q := ma.StringCast(fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", ip, port))
+		if !slices.ContainsFunc(all, q.Equal) {
+			all = append(all, q)
+		}
+	}
+	return all
+}
 
 // rankTCPFirst orders the addresses of a peer for dialing: TCP, then QUIC, then relays.
 func rankTCPFirst(addrs []ma.Multiaddr) []network.AddrDelay {
