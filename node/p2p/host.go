@@ -27,6 +27,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"swarmnode/gossip"
 )
@@ -75,6 +76,17 @@ type lifetime struct {
 // New makes a host that serves what the handlers give. It listens, and answers who connects; [Host.Run] connects to
 // others. Close it in any case.
 func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
+	return newOver(ctx, cfg, handlers, wire{probe: probe})
+}
+
+// wire is the network under a host.
+type wire struct {
+	transports []libp2p.Option          // empty: TCP and QUIC of this machine
+	probe      func(ma.Multiaddr) error // whether an address is free to listen on
+}
+
+// newOver is New on a network that a test may simulate.
+func newOver(ctx context.Context, cfg Config, handlers Handlers, w wire) (*Host, error) {
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -86,7 +98,7 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := planListen(cfg)
+	plan, err := planListen(cfg, w.probe)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +111,7 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 	if err := h.peers.bad.load(time.Now()); err != nil {
 		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
 	}
-	if h.host, err = newLibp2p(cfg, key, h); err != nil {
+	if h.host, err = newLibp2p(cfg, key, h, w.transports); err != nil {
 		return nil, fmt.Errorf("start the p2p host: %w", err)
 	}
 	h.ready.Store(true)
@@ -147,8 +159,11 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 	if err := h.keeper.load(h.cfg.PeersFile); err != nil {
 		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored", "file", h.cfg.PeersFile, "error", err)
 	}
-	if err := plan.listen(h.host.Network()); err != nil {
+	if err := plan.listen(h.host.Network()); err != nil && !h.cfg.Client { // a client does without
 		return err
+	}
+	if listening, err := h.host.Network().InterfaceListenAddresses(); err == nil && !h.cfg.Public {
+		h.reach.guess(listening)
 	}
 	if h.note != "" {
 		h.cfg.Log.Debug(h.note) // who runs the host is told by ListenNote
@@ -159,7 +174,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 var setObservers sync.Once // the library keeps the number in a package variable
 
 // newLibp2p makes the library's host. Of h it uses only what is there before that host is.
-func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
+func newLibp2p(cfg Config, key crypto.PrivKey, h *Host, transports []libp2p.Option) (host.Host, error) {
 	gater := h.peers.bad
 	setObservers.Do(func() { observedaddrs.ActivationThresh = observers })
 	rm, err := newResourceManager()
@@ -172,22 +187,25 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
 	}
 	mux := *yamux.DefaultTransport.Config()
 	mux.InitialStreamWindowSize, mux.MaxStreamWindowSize = firstWindow, maxWindow
-	opts := []libp2p.Option{
+	if len(transports) == 0 {
+		transports = []libp2p.Option{libp2p.Transport(gater.arrivals.newTCP), libp2p.Transport(libp2pquic.NewTransport)}
+	}
+	opts := slices.Concat(transports, []libp2p.Option{
 		libp2p.Identity(key),
-		libp2p.Transport(gater.arrivals.newTCP), libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New), libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux)),
 		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),
 		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(h.reach.rank), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
-	}
-	if cfg.Client {
-		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)
-	}
+	})
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
-		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)), libp2p.EnableAutoNATv2(),
+		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)))
+	if cfg.Client { // where it listens is told in hole punching only
+		return libp2p.New(append(opts, libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }))...)
+	}
+	opts = append(opts, libp2p.EnableAutoNATv2(),
 		// The DHT's mode and AutoRelay listen to version 1 only.
 		libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	if cfg.NATPortMap {
