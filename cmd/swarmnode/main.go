@@ -48,6 +48,9 @@ func main() {
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
+	if f, ok := stderr.(*os.File); ok {
+		a.console.journal = toJournal(os.Getenv(journalVariable), f)
+	}
 	root := a.rootCommand()
 	if completing(args) {
 		a.completeWords(root)
@@ -63,10 +66,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)) {
 		err = context.Cause(ctx)
 	}
-	fmt.Fprintf(a.console, "swarmnode: %s\n", strings.TrimSpace(err.Error()))
 	var wrong *usageError
-	if errors.As(err, &wrong) {
-		fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+	misused := errors.As(err, &wrong)
+	a.fail(strings.TrimSpace(err.Error()))
+	if misused {
+		if a.logFormat != formatJSON {
+			fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+		}
 		return exitMisuse
 	}
 	return exitFailed
@@ -78,10 +84,11 @@ type app struct {
 	console *console // stderr
 	env     func(string) (string, bool)
 
-	home     string
-	config   string // --config as given
-	logLevel string
-	sources  map[string]source // by flag; those that are missing have their default
+	home      string
+	config    string // --config as given
+	logLevel  string
+	logFormat string
+	sources   map[string]source // by flag; those that are missing have their default
 }
 
 func (a *app) rootCommand() *cobra.Command {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -83,7 +82,7 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 		return err
 	}
 	for _, note := range n.Notes() {
-		fmt.Fprintf(a.console, "swarmnode: %s\n", note)
+		a.note(note)
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -162,6 +161,6 @@ func (a *app) clock() func() time.Time {
 	if err != nil || by == 0 {
 		return time.Now
 	}
-	a.log().Warn("the clock is moved for a test", "variable", clockVariable, "by", by)
+	a.log().Warn("the clock is moved for a test: unset the variable", "variable", clockVariable, "by", by)
 	return func() time.Time { return time.Now().Add(by) }
 }
