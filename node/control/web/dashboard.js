@@ -5,7 +5,7 @@ const line = document.getElementById("line");
 const events = new EventSource("events");
 
 function say(text, bad) {
-  line.textContent = text;
+  if (line.textContent !== text) line.textContent = text; // the same again would be read out again
   line.className = bad ? "bad" : "";
 }
 
