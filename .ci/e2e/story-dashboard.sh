@@ -25,6 +25,7 @@ check "a node without one says so" test "$(status "$work/master" '.dashboard // 
 begin_browser
 
 says_page() { grep -Fq -- "$1" <<<"$(ask 'return document.body.innerText')"; }
+says_source() { grep -Fq -- "$1" <<<"$(wd GET "$session/source" | jq -r .)"; }
 shown() { ask "return document.querySelector('$1').innerText"; }
 # comes CONDITION: it is true in the page.
 comes() { [[ $(ask "return $1") == true ]]; }
@@ -36,6 +37,7 @@ open_page "$top"
 until_true 20 "the page is live" comes 'document.getElementById("line").textContent == "Live."'
 looks "the dashboard"
 picture dashboard
+check "who has it: the master and two mirrors" says_source "Who has it: 3 other nodes"
 for words in "All is fine" archive complete "Release 1" "fresh as of" "100 % of" "all of the newest release" "came here" "within 50 ms" "to ordinary clients" "of 931 GiB given" "none for receiving"; do
   check "it says: $words" says_page "$words"
 done
@@ -52,6 +54,8 @@ check "the details are closed at first" test "$(ask 'return document.querySelect
 ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
 check "a click opens the list of peers" says_page "we went there, "
 check "a click opens the rest of a collection" says_page "$id"
+for words in "the publisher" "all of release 1" "local network" "no gateway"; do check "who has it: $words" says_page "$words"; done
+check "peers says the same" sh -c "'$SWARMNODE' peers --home '$work/one' | grep -q '(publisher)  all of release 1 *lan '"
 opened=$(ask 'return document.querySelectorAll("details[open]").length')
 picture opened
 before=$(shown '#traffic')
@@ -87,6 +91,8 @@ open_page "$top"
 until_true 20 "the page is live, on a phone" comes 'document.getElementById("line").textContent == "Live."'
 ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
 looks "on a phone, dark"
+cdp Emulation.setDeviceMetricsOverride '{"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}'
+check "on a small phone: no text is cut off at the right" test "$(ask 'return document.documentElement.scrollWidth <= 360')" = true
 picture phone-dark
 scheme light
 picture phone-light
@@ -94,7 +100,6 @@ browser
 cdp Emulation.setScriptExecutionDisabled '{"value": true}'
 open_page "$top"
 picture no-javascript
-says_source() { grep -Fq -- "$1" <<<"$(wd GET "$session/source" | jq -r .)"; }
 for words in "All is fine" "<b>2</b>" "100 %" "Load the page again" 'class="ring"'; do
   check "without JavaScript it has: $words" says_source "$words"
 done
@@ -121,5 +126,9 @@ stop TERM one
 check "the node ended well with a page open" test "$status" = 0
 until_true 20 "the page says that the node has stopped" says_page "The node has stopped"
 picture stopped
+start one "$SWARMNODE" join --home "$work/one" --listen /ip4/127.0.0.1/tcp/0 --gateway none --dashboard "$(cut -d/ -f3 <<<"$top")" --no-mdns
+until_true 30 "the page comes back to life with the node" comes 'document.getElementById("line").textContent == "Live."'
+check "without being loaded again it shows the node" says_page "Running for"
+stop TERM one
 for n in master one two three; do check "$n: no stack trace" no_trace "$n"; done
 finish

@@ -126,9 +126,12 @@ func compareRTT(a, b time.Duration) int {
 func cardOf(c Collection, now time.Time) card {
 	k := card{Collection: c, Title: cmp.Or(c.Name, c.ID.String()), Look: "bad", Percent: share(c.BytesHere, c.Bytes), DiskShare: -1, HitShare: -1}
 	for _, h := range c.Nodes[:min(len(c.Nodes), shownNodes)] {
-		row := nodeRow{Holder: h, Short: short(h.Peer), Has: h.Has(c.Head), RTT: roundTrip(h.RTT), Look: "good"}
-		if h.Release < c.Head || h.Release == 0 {
+		row := nodeRow{Holder: h, Short: short(h.Peer), Has: h.Has(c.Head), RTT: roundTrip(h.RTT)}
+		switch {
+		case h.Release < c.Head || h.Release == 0:
 			row.Look = "note"
+		case h.Complete:
+			row.Look = "good"
 		}
 		k.Nodes = append(k.Nodes, row)
 	}
