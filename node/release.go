@@ -104,8 +104,15 @@ func (r *Release) takeDir() error {
 		r.lock, err = lockHome(dir)
 	}
 	if err == nil {
-		r.dir = dir
-		return nil
+		if err = upgrade(dir, clientSteps()); err == nil {
+			r.dir = dir
+			return nil
+		}
+		err = errors.Join(err, r.lock.Close())
+		r.lock = nil
+	}
+	if errors.Is(err, ErrNewerHome) {
+		return err
 	}
 	if !errors.Is(err, ErrHomeBusy) {
 		r.client.cfg.Log.Warn("what is verified is not remembered for the next time: look at the disk of the home directory", "error", err)

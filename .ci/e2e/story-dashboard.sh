@@ -30,6 +30,18 @@ shown() { ask "return document.querySelector('$1').innerText"; }
 # comes CONDITION: it is true in the page.
 comes() { [[ $(ask "return $1") == true ]]; }
 
+# A Prometheus that reads the mirror every second, with the alerts.
+free_port
+prometheus=http://127.0.0.1:$port
+"$SWARMNODE" metrics alerts >"$work/alerts.yml"
+"$SWARMNODE" metrics grafana >"$work/grafana.json"
+printf 'global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yml]\nscrape_configs: [{job_name: swarmnode, static_configs: [{targets: ["%s"]}]}]\n' \
+  "$(cut -d/ -f3 <<<"$top")" >"$work/prometheus.yml"
+start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --web.listen-address="127.0.0.1:$port" --log.level=warn
+# asked QUERY: how many series answer it.
+asked() { curl -sSf --max-time 10 --data-urlencode "query=$1" "$prometheus/api/v1/query" | jq -e '.data.result | length'; }
+some_answer() { [[ $(asked "$1") -gt 0 ]]; }
+
 # --- all is well
 
 until_true 30 "the mirror finds nothing to worry about" status "$work/one" .fine
@@ -78,6 +90,23 @@ ask 'document.querySelector("a[href=metrics]").click()' >/dev/null
 until_true 10 "the link to /metrics" comes 'document.body.innerText.includes("swarmnode_fine 1")'
 curl -sSf "${top}metrics" >"$work/metrics"
 check "promtool has nothing to say of the metrics" sh -c "! promtool check metrics <'$work/metrics' 2>&1 | grep ."
+
+# --- what Prometheus has read, and Grafana would show
+
+until_true 30 "Prometheus has read the node for a while" some_answer 'count_over_time(swarmnode_fine[1m]) > 10'
+queries=0
+# shellcheck disable=SC2016 # $instance and so on are words of Grafana
+while IFS=$'\t' read -r title query; do
+  queries=$((queries + 1))
+  [[ $title != Cache:* ]] || continue # no node of this story keeps only what is asked for
+  check "data for the panel $title: $query" some_answer "$query"
+done < <(jq -r '.panels[] | .title as $t | .targets[] | [$t, .expr] | @tsv' "$work/grafana.json" |
+  sed -E 's/\$(instance|name|job)/.*/g; s/\$__rate_interval/15s/g')
+check "each panel was asked" test "$queries" -ge 21
+rules=$(curl -sSf "$prometheus/api/v1/rules" | jq '[.data.groups[].rules[]]')
+check "Prometheus evaluates each alert" test "$(jq 'length >= 10 and all(.health == "ok")' <<<"$rules")" = true
+check "none rings for a healthy node" test "$(jq 'all(.state == "inactive")' <<<"$rules")" = true
+stop TERM prometheus
 
 # --- dark, on a phone, without JavaScript
 

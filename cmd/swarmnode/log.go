@@ -161,9 +161,9 @@ func (h *lineHandler) text(a slog.Attr) string {
 	return ", " + h.prefix + a.Key + " " + oneLine(control.PlainAttr(nil, a).Value.String())
 }
 
-// oneLine keeps a value from being taken for more lines, or for orders to the terminal.
+// oneLine keeps a value from being taken for more lines, for orders to the terminal, or for none.
 func oneLine(value string) string {
-	if strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return fmt.Sprintf("%q", value)
 	}
 	return value

@@ -101,7 +101,7 @@ func (a *app) tellHolders(collections []control.Collection) error {
 			if h.Publisher {
 				name += " (publisher)"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, h.Has(c.Head), h.Way, rtt, size(h.BytesIn), size(h.BytesOut), cmp.Or(oneLine(h.Gateway), "none"))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, h.Has(c.Head), h.Way, rtt, size(h.BytesIn), size(h.BytesOut), oneLine(cmp.Or(h.Gateway, "none")))
 		}
 		if err := w.Flush(); err != nil {
 			return err

@@ -226,7 +226,7 @@ func (l *Limiter) look() {
 	month.Received += l.received.Swap(0)
 	limits, why := l.cfg.Schedule.At(now, l.given)
 	if limits != l.now || !slices.Equal(why, l.why) {
-		l.cfg.Log.Info("other limits count now", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
+		l.cfg.Log.Info("these limits count now", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
 	}
 	l.now, l.why = limits, why
 	l.monthly.Store(limits.Monthly)
