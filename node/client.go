@@ -46,6 +46,11 @@ func OpenClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	if cfg.Stall == 0 {
 		cfg.Stall = stallTimeout
 	}
+	if cfg.Home != "" {
+		if err := checkHome(cfg.Home); err != nil {
+			return nil, err
+		}
+	}
 	bootstrap := cfg.Bootstrap
 	if len(bootstrap) == 0 {
 		var err error

@@ -161,7 +161,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 		return nil, err
 	}
 	if st := c.trust.Stats(); st.Damaged > 0 {
-		n.log.Warn("trust files on disk are damaged and are asked for again", "collection", r.ID, "files", st.Damaged)
+		n.log.Warn("trust files on disk are damaged and are asked for again: look at the disk", "collection", r.ID, "files", st.Damaged)
 	}
 	if c.pack, err = store.OpenPack(filepath.Join(c.dir, packFile)); err != nil {
 		return nil, err
@@ -251,11 +251,12 @@ func (n *Node) usedByOthers(c *collection) (used int64) {
 func (n *Node) served(c *collection, m *content.Manifest) {
 	if c.name() != m.Name {
 		if err := c.remember(n.cfg.Home, func(r *record) { r.Name = m.Name }); err != nil {
-			n.log.Warn("the name of the collection is not kept", "error", err)
+			n.log.Warn("the name of the collection is not kept: look at the disk of the home directory", "error", err)
 		}
 	}
 	c.changed()
 	n.measureRest()
+	n.told("a release is served", "name", m.Name, "collection", c.id, "release", m.Release, "bytes", m.LiveBytes)
 }
 
 // changed has the member record sent anew.

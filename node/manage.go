@@ -92,7 +92,7 @@ func (n *Node) forget(c *collection, r record, keep bool) error {
 		n.host.Unadvertise(c.id)
 		n.take(c)
 		if err := c.close(); err != nil {
-			n.log.Warn("a collection did not close well", "collection", c.id, "error", err)
+			n.log.Warn("a collection did not close well: look at the disk; what is missing is fetched again", "collection", c.id, "error", err)
 		}
 	}
 	n.mu.Lock()

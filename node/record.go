@@ -88,7 +88,7 @@ func (n *Node) readRecords() ([]record, error) {
 			err = json.Unmarshal(raw, &r)
 		}
 		if again, ok := n.recordAgain(d.Name(), err); ok {
-			n.log.Warn("the record of a mirrored collection was damaged and is made again", "collection", again.ID, "reason", err)
+			n.log.Warn("the record of a mirrored collection was damaged and is made again: look at the disk", "collection", again.ID, "error", err)
 			r, err = again, again.write(n.cfg.Home)
 		}
 		if err == nil && (r.Version != recordVersion || r.ID.String() != d.Name()) {
@@ -96,7 +96,7 @@ func (n *Node) readRecords() ([]record, error) {
 		}
 		if err != nil {
 			n.broken[d.Name()] = broken{err: fmt.Errorf("read %s: %w", filepath.Join(collectionsDir, d.Name(), recordFile), err)}
-			n.log.Error("a collection cannot be opened", "directory", d.Name(), "error", err)
+			n.log.Error("a collection cannot be opened: the error says why; repair it and start the node again", "directory", d.Name(), "error", err)
 			continue
 		}
 		list = append(list, r)

@@ -49,6 +49,7 @@ func (n *Node) Status() control.Status {
 	worries := []concern{spentWorry(s.Limits)}
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
+		x.Nodes, x.NodesAll = holders(c.listener.Heard(now, 0).Members, n.host.ID(), c.remembered().Publisher, s.Peers)
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
 		worries = append(worries, unreached(x, s.Reach))

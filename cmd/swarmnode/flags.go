@@ -24,6 +24,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.StringVar(&a.home, "home", "", "directory of all that is kept: keys, content, what was verified (default "+a.defaultHome()+")")
 	f.StringVar(&a.config, "config", "", "`FILE` with settings; \"none\" for no file (default "+a.defaultConfig()+", if there is one; see swarmnode config)")
 	f.StringVar(&a.logLevel, "log-level", "", "how much to tell on stderr: debug, info, warn or error (default: info for join and publish, else warn)")
+	f.StringVar(&a.logFormat, "log-format", formatText, "how to tell it: text for people, or json for programs, one object per line (see swarmnode logs)")
 }
 
 // settle completes the flags of a command: what was not given comes from the environment, then from the configuration file, then
@@ -43,6 +44,10 @@ func (a *app) settle(cmd *cobra.Command) error {
 	}
 	if _, err := parseLevel(a.logLevel); err != nil {
 		return err
+	}
+	if f := a.logFormat; f != formatText && f != formatJSON {
+		a.logFormat = formatText
+		return misuse("--log-format %q: say text or json", f)
 	}
 	if a.home == "" {
 		a.home = a.defaultHome()

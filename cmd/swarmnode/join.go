@@ -130,7 +130,7 @@ func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []co
 	}
 	for _, err := range errs {
 		if !errors.Is(err, node.ErrNothingPublished) && ctx.Err() == nil {
-			fmt.Fprintf(a.console, "swarmnode: %v; going on with what is known\n", err)
+			a.note(fmt.Sprintf("%v; going on with what is known", err))
 		}
 	}
 	return nil
@@ -237,7 +237,7 @@ func (w *mirroring) tell(event string, s control.Status, c control.Collection) e
 	case "following":
 		fmt.Fprintf(w.app.stdout, "Mirroring %s.\n", title(c))
 	case "trouble":
-		fmt.Fprintf(w.app.console, "swarmnode: %s: %s\n", title(c), c.Trouble)
+		w.app.note(title(c) + ": " + c.Trouble)
 	case "caching":
 		fmt.Fprintf(w.app.stdout, "%s is served: release %d, %s, %s; what is asked for is fetched and kept within %s.\n", title(c), c.Release,
 			count(c.Files, "file"), size(c.Bytes), size(c.Cache.Budget))

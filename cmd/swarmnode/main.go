@@ -67,14 +67,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)) {
 		err = context.Cause(ctx)
 	}
-	text := "swarmnode: " + strings.TrimSpace(err.Error())
-	if a.console.journal {
-		text = errorPriority + strings.ReplaceAll(text, "\n", "\n"+errorPriority)
-	}
-	fmt.Fprintln(a.console, text)
 	var wrong *usageError
-	if errors.As(err, &wrong) {
-		fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+	misused := errors.As(err, &wrong)
+	a.fail(strings.TrimSpace(err.Error()))
+	if misused {
+		if a.logFormat != formatJSON {
+			fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+		}
 		return exitMisuse
 	}
 	return exitFailed
@@ -86,10 +85,11 @@ type app struct {
 	console *console // stderr
 	env     func(string) (string, bool)
 
-	home     string
-	config   string // --config as given
-	logLevel string
-	sources  map[string]source // by flag; those that are missing have their default
+	home      string
+	config    string // --config as given
+	logLevel  string
+	logFormat string
+	sources   map[string]source // by flag; those that are missing have their default
 }
 
 func (a *app) rootCommand() *cobra.Command {

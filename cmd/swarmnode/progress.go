@@ -25,7 +25,7 @@ const (
 type console struct {
 	out      io.Writer
 	terminal bool
-	journal  bool // it is systemd's
+	journal  bool // it is the journal of systemd, which notes the time and the level of each line
 
 	mu   sync.Mutex // guards bars and serialises writes
 	bars *mpb.Progress
@@ -83,7 +83,7 @@ type progress struct {
 // newProgress makes a progress; quiet shows nothing.
 func (a *app) newProgress(quiet bool) *progress {
 	now := time.Now()
-	return &progress{console: a.console, quiet: quiet, started: now, printed: now}
+	return &progress{console: a.console, quiet: quiet || a.logFormat == formatJSON, started: now, printed: now}
 }
 
 // update says where the work stands now.

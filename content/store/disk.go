@@ -130,7 +130,7 @@ func (d *Disk) load() error {
 	for _, s := range d.segments {
 		name := s.table.BlockCID().String()
 		if !there[name] && len(s.have) > 0 {
-			d.cfg.Log.Warn("the file of a segment is gone", "segment", s.number, "file", name)
+			d.cfg.Log.Warn("the file of a segment is gone, it is fetched again: look at the disk, and whether somebody else deletes files there", "segment", s.number, "file", name)
 			s.have, s.synced, s.bytes = nil, nil, 0
 		}
 		if !whole {
@@ -143,11 +143,11 @@ func (d *Disk) load() error {
 	}
 	if !whole && len(listed) > 0 {
 		// The files may be good although the journal is not: Add looks into them.
-		d.cfg.Log.Warn("the journal of the store is damaged; segments that it lost are read again", "store", d.dir)
+		d.cfg.Log.Warn("the journal of the store is damaged, segments that it lost are read again: look at the disk", "store", d.dir)
 	} else {
 		for name := range there {
 			if err := d.cfg.FS.RemoveIn(d.root, name); err != nil {
-				d.cfg.Log.Warn("a file that holds nothing stays", "store", d.dir, "file", name, "error", err)
+				d.cfg.Log.Warn("a file that holds nothing stays: delete it, or look at the disk", "store", d.dir, "file", name, "error", err)
 			}
 		}
 	}
@@ -423,8 +423,8 @@ func (d *Disk) doubt(s *segment, t *content.Table, ref content.Ref, buf []byte) 
 	s.use.Unlock()
 	if news {
 		path := filepath.Join(d.dir, SegmentsDir, s.table.BlockCID().String())
-		d.cfg.Log.Warn("a chunk was damaged on disk and is no longer served", "segment", ref.Segment, "chunk", ref.Index,
-			"file", path, slog.Any("cause", err))
+		d.cfg.Log.Warn("a chunk was damaged on disk and is no longer served: look at the disk", "segment", ref.Segment, "chunk", ref.Index,
+			"file", path, slog.Any("error", err))
 		d.cfg.OnBad(ref, path)
 	}
 	return nil, ErrNotHere

@@ -58,7 +58,7 @@ func (d *Disk) tidyJournal() {
 		return
 	}
 	if err := d.rewriteJournal(); err != nil {
-		d.cfg.Log.Warn("the journal of the store could not be shortened", "store", d.dir, "error", err)
+		d.cfg.Log.Warn("the journal of the store could not be shortened: look at the disk", "store", d.dir, "error", err)
 		d.journal.clean = d.journal.end // not at every Sync
 	}
 }
@@ -314,7 +314,7 @@ func (d *Disk) Run(ctx context.Context) error {
 			told = ""
 		case err.Error() != told: // not every two seconds
 			told = err.Error()
-			d.cfg.Log.Warn("what was fetched could not be synced", "store", d.dir, "error", err)
+			d.cfg.Log.Warn("what was fetched could not be synced and counts as missing: look at the disk", "store", d.dir, "error", err)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (d *Disk) punchOwed(s *segment, t *content.Table) {
 		return
 	}
 	if err := d.punchHoles(s, t, owed); err != nil {
-		d.cfg.Log.Warn("the room of chunks that are gone is not given back", "segment", s.number, "error", err)
+		d.cfg.Log.Warn("the room of chunks that are gone is not given back: look at the disk", "segment", s.number, "error", err)
 	}
 }
 

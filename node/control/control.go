@@ -119,8 +119,10 @@ type Serving struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Lag       int       `json:"heartbeats_missed"`
 	Files     uint64    `json:"files"`
-	Mirrors   int       `json:"mirrors"` // other nodes that said they have all of the newest release
-	Holders   int       `json:"holders"` // connected peers that serve the collection
+	Mirrors   int       `json:"mirrors"`               // other nodes that said they have all of the newest release
+	Holders   int       `json:"holders"`               // connected peers that serve the collection
+	Nodes     []Holder  `json:"nodes,omitempty"`       // other nodes that said what they have, those that have least first; the list is bounded
+	NodesAll  int       `json:"nodes_known,omitempty"` // how many there are
 }
 
 // Storage says how much of it is here.

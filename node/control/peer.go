@@ -29,7 +29,7 @@ func (l *ownSocket) Accept() (net.Conn, error) {
 		}
 		if !l.told {
 			l.told = true
-			l.log.Warn("another user tried the control socket and was sent away", "user", uid, "error", err)
+			l.log.Warn("another user tried the control socket and was sent away: run swarmnode as the user of the node", "user", uid, "error", err)
 		}
 		c.Close()
 	}

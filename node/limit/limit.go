@@ -213,7 +213,7 @@ func (l *Limiter) remember(write func() error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := write(); err != nil {
-		l.cfg.Log.Warn("how much was sent this month is not remembered", "file", l.cfg.File, "error", err)
+		l.cfg.Log.Warn("how much was sent this month is not remembered: look at the disk of the home directory", "file", l.cfg.File, "error", err)
 	}
 }
 
@@ -226,7 +226,7 @@ func (l *Limiter) look() {
 	month.Received += l.received.Swap(0)
 	limits, why := l.cfg.Schedule.At(now, l.given)
 	if limits != l.now || !slices.Equal(why, l.why) {
-		l.cfg.Log.Info("limits", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
+		l.cfg.Log.Info("these limits count now", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
 	}
 	l.now, l.why = limits, why
 	l.monthly.Store(limits.Monthly)
@@ -237,7 +237,7 @@ func (l *Limiter) look() {
 	l.down.set(int64(limits.Download))
 	if l.closed.Swap(over) != over {
 		if over {
-			l.cfg.Log.Warn("this month's bytes are used up: nothing is given to others until the month ends or there is a new limit",
+			l.cfg.Log.Warn("this month's bytes are used up, nothing is given to others until the month ends: swarmnode limits set monthly=... gives more",
 				"monthly", limits.Monthly, "ends", policy.MonthEnds(now))
 		}
 		if l.cfg.Changed != nil {

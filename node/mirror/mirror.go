@@ -134,7 +134,7 @@ func Open(cfg Config) (*Mirror, error) {
 	var err error
 	m.state, err = readState(filepath.Join(cfg.Dir, stateFile))
 	if errors.Is(err, errDamagedState) {
-		cfg.Log.Warn("a file of this node is damaged", "collection", cfg.ID, "reason", err)
+		cfg.Log.Warn("a file of this node is damaged and is made again: look at the disk", "collection", cfg.ID, "error", err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func Open(cfg Config) (*Mirror, error) {
 		return m, m.fitCache()
 	}
 	if err := m.resume(); err != nil {
-		cfg.Log.Warn("the served release is not whole on disk: it is fetched again", "collection", cfg.ID, "reason", err)
+		cfg.Log.Warn("the served release is not whole on disk, it is fetched again: look at the disk", "collection", cfg.ID, "error", err)
 	}
 	return m, m.fitCache()
 }
@@ -286,7 +286,7 @@ func (m *Mirror) followOne(ctx context.Context, head gossip.Head) (gossip.Head, 
 		return head, false
 	}
 	m.update(func(p *Progress) { p.Trouble = err })
-	m.cfg.Log.Warn("cannot take in the release", "collection", m.cfg.ID, "release", head.Release, "reason", err, "again_in", retryEvery)
+	m.cfg.Log.Warn("cannot take in the release: it is tried again by itself; the error says what is missing", "collection", m.cfg.ID, "release", head.Release, "error", err, "again_in", retryEvery)
 	select {
 	case <-ctx.Done():
 		return head, false

@@ -109,7 +109,7 @@ func newOver(ctx context.Context, cfg Config, handlers Handlers, w wire) (*Host,
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
 		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, lifetime: lifetime{stopped: make(chan struct{})}}
 	if err := h.peers.bad.load(time.Now()); err != nil {
-		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
+		cfg.Log.Warn("the bans cannot be read and are forgotten: look at the disk of the home directory", "file", cfg.BansFile, "error", err)
 	}
 	if h.host, err = newLibp2p(cfg, key, h, w.transports); err != nil {
 		return nil, fmt.Errorf("start the p2p host: %w", err)
@@ -157,7 +157,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 		}
 	}
 	if err := h.keeper.load(h.cfg.PeersFile); err != nil {
-		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored", "file", h.cfg.PeersFile, "error", err)
+		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored: look at the disk of the home directory", "file", h.cfg.PeersFile, "error", err)
 	}
 	if err := plan.listen(h.host.Network()); err != nil && !h.cfg.Client { // a client does without
 		return err
@@ -269,7 +269,7 @@ func (h *Host) Run(ctx context.Context) error {
 	if h.cfg.MDNS && !h.cfg.Client {
 		stop, err := h.startMDNS(ctx, &parts)
 		if err != nil {
-			h.cfg.Log.Warn("nodes on the LAN are not found by mDNS", "error", err)
+			h.cfg.Log.Warn("nodes on the LAN are not found by mDNS: give their addresses with --bootstrap, or say --no-mdns", "error", err)
 		} else {
 			defer stop()
 		}
@@ -292,7 +292,7 @@ func (h *Host) Close() error {
 		h.closed = true
 		h.mu.Unlock()
 		if serr := h.savePeers(); serr != nil {
-			h.cfg.Log.Warn("the peers were not remembered", "file", h.cfg.PeersFile, "error", serr)
+			h.cfg.Log.Warn("the peers were not remembered: look at the disk of the home directory", "file", h.cfg.PeersFile, "error", serr)
 		}
 		close(h.stopped)
 		if h.dht != nil {
