@@ -132,6 +132,18 @@ func (l *Limiter) Receive(ctx context.Context, from netip.Addr, n int) error {
 	return l.down.takeAll(ctx, from, n)
 }
 
+// Spend counts what has moved to or from an address outside of [Limiter.Send] and [Limiter.Receive]: what nodes say to each other so
+// that the swarm holds together. It never waits; those who send and receive wait for it.
+func (l *Limiter) Spend(addr netip.Addr, sent, received int) {
+	if l.Local(addr) {
+		return
+	}
+	l.sent.Add(int64(sent))
+	l.received.Add(int64(received))
+	l.up.spend(sent)
+	l.down.spend(received)
+}
+
 // Closed reports whether an address gets nothing any more since the bytes of this month are used up, and when it had better ask again.
 func (l *Limiter) Closed(to netip.Addr) (after time.Duration, closed bool) {
 	if !l.Over() || l.Local(to) {

@@ -134,6 +134,39 @@ func TestLocalNetworkIsFree(t *testing.T) {
 	}
 }
 
+// What is spent never waits, counts for the month, and is paid for by those who wait.
+func TestSpend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Upload: 1_000_000, Download: 1_000_000, Monthly: 20_000_000}})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var others sync.WaitGroup
+		others.Go(func() {
+			for range 100 {
+				before := time.Now()
+				l.Spend(far, 50_000, 20_000)
+				l.Spend(near, 1<<20, 1<<20)
+				if waited := time.Since(before); waited != 0 {
+					t.Errorf("it waited %s", waited)
+				}
+				time.Sleep(time.Second / 10)
+			}
+		})
+		all := send(ctx, l, far)
+		others.Wait()
+		if all < 4.7e6 || all > 5.3e6 {
+			t.Errorf("beside 5 MB at 1 MB/s %d bytes were sent in 10 s", all)
+		}
+		if m := l.Stats().Month; m.Sent != all+5_000_000 || m.Received != 2_000_000 {
+			t.Errorf("counted %+v, with %d bytes that waited", m, all)
+		}
+		l.Spend(far, 15_000_000, 0)
+		if _, closed := l.Closed(far); !closed {
+			t.Error("what is spent does not use the month up")
+		}
+	})
+}
+
 func TestDownloadKeepsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, Config{Limits: policy.Limits{Download: 1_000_000}})

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
@@ -182,6 +183,9 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
+	}
+	if cfg.Limit != nil {
+		opts = append(opts, libp2p.BandwidthReporter(talk{metrics.NewBandwidthCounter(), h}))
 	}
 	if cfg.Client {
 		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)

@@ -13,6 +13,8 @@ const (
 	burstShare = 8
 	// minPiece and maxPiece bound a piece in bytes. Less than 4 KiB is mostly headers; 64 KiB is what a stream writes at once.
 	minPiece, maxPiece = 4 << 10, 64 << 10
+	// mostDebt is how many seconds of its rate a Ration owes at most for what was spent without asking: a new rate has to act within five.
+	mostDebt = 4
 	// prefixV4 and prefixV6 are the bits of an address that name its network: what a provider gives to one site.
 	prefixV4, prefixV6 = 24, 48
 )
@@ -95,6 +97,14 @@ func (r *Ration) Cancel(t Ticket) {
 	if w := r.byName[t]; w != nil {
 		heap.Remove(&r.queue, w.at)
 		delete(r.byName, t)
+	}
+}
+
+// Spend takes bytes that have moved without being asked for: they are too few and too urgent to wait. Those who ask wait for them
+// instead, and get nothing for as long as all of the rate is spent like this.
+func (r *Ration) Spend(now time.Time, bytes int64) {
+	if r.refill(now); r.rate > 0 {
+		r.level = max(r.level-float64(max(bytes, 0)), min(r.level, -mostDebt*r.rate))
 	}
 }
 

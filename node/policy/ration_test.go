@@ -209,3 +209,34 @@ func TestRates(t *testing.T) {
 		t.Errorf("after bad values upload is %s", got)
 	}
 }
+
+// What is spent without asking is paid for by those who ask: all together is the rate. The debt ends soon after that ends.
+func TestRationPaysWhatWasSpent(t *testing.T) {
+	const rate = 1_000_000
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	r := NewRation()
+	r.SetRate(start, rate)
+	now, granted := start, int64(0)
+	r.Ask(now, net24(1), maxPiece)
+	for range 2000 { // 20 s, and a fifth of the rate is spent elsewhere
+		now = now.Add(time.Second / 100)
+		r.Spend(now, rate/500)
+		for got, _ := r.Next(now); len(got) > 0; got, _ = r.Next(now) {
+			granted += maxPiece
+			r.Ask(now, net24(1), maxPiece)
+		}
+	}
+	if want := int64(16 * rate); granted < want-maxPiece || granted > want+rate/burstShare {
+		t.Errorf("beside a fifth of the rate %d bytes were granted in 20 s, want %d", granted, want)
+	}
+	r.Spend(now, 100*rate)
+	got, wake := r.Next(now)
+	if wait := wake.Sub(now); len(got) != 0 || wait < mostDebt*time.Second || wait > (mostDebt+1)*time.Second {
+		t.Errorf("after too much: %d granted, the next in %s", len(got), wait)
+	}
+	r.SetRate(now, 0)
+	r.Spend(now, rate)
+	if got, _ := r.Next(now); len(got) != 1 {
+		t.Error("without a limit it waits for what was spent")
+	}
+}
