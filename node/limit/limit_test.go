@@ -46,7 +46,7 @@ func send(ctx context.Context, l *Limiter, to netip.Addr) (all int64) {
 		if err != nil {
 			return all
 		}
-		all += int64(n)
+		all += onWire(n)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestUploadKeepsTheRate(t *testing.T) {
 					if err != nil {
 						return
 					}
-					sent.Add(int64(n))
+					sent.Add(onWire(n))
 				}
 			})
 		}
@@ -157,7 +157,7 @@ func TestSpend(t *testing.T) {
 		if all < 4.7e6 || all > 5.3e6 {
 			t.Errorf("beside 5 MB at 1 MB/s %d bytes were sent in 10 s", all)
 		}
-		if m := l.Stats().Month; m.Sent != all+5_000_000 || m.Received != 2_000_000 {
+		if m := l.Stats().Month; m.Sent != all+100*onWire(50_000) || m.Received != 100*onWire(20_000) {
 			t.Errorf("counted %+v, with %d bytes that waited", m, all)
 		}
 		l.Spend(far, 15_000_000, 0)
@@ -176,10 +176,10 @@ func TestDownloadKeepsTheRate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(start); took < 29*time.Second || took > 31*time.Second {
-			t.Errorf("30 MB at 1 MB/s took %s", took)
+		if took := time.Since(start); took < 30*time.Second || took > 32*time.Second {
+			t.Errorf("31.2 MB at 1 MB/s took %s", took)
 		}
-		if got := l.Stats().Month; got.Received != 30_000_000 || got.Sent != 0 {
+		if got := l.Stats().Month; got.Received != 100*onWire(300_000) || got.Sent != 0 {
 			t.Errorf("counted %+v", got)
 		}
 	})
@@ -190,19 +190,19 @@ func TestMonthIsUsedUp(t *testing.T) {
 	told := 0
 	l := open(t, Config{Limits: policy.Limits{Monthly: 1_000_000}, Now: func() time.Time { return now }, Changed: func() { told++ }})
 	for range 4 {
-		l.Send(t.Context(), far, 249_999)
+		l.Send(t.Context(), far, 240_000)
 	}
 	if _, closed := l.Closed(far); closed {
-		t.Error("closed with 4 bytes left")
+		t.Error("closed with 1,600 bytes left")
 	}
-	l.Send(t.Context(), far, 4)
+	l.Send(t.Context(), far, 1_600)
 	if after, closed := l.Closed(far); !closed || after != 30*time.Minute {
 		t.Errorf("used up half an hour before the month ends: %s, %v", after, closed)
 	}
 	if _, closed := l.Closed(near); closed {
 		t.Error("the local network is closed")
 	}
-	if s := l.Stats(); !s.Over || s.Month.Sent != 1_000_000 || told != 1 {
+	if s := l.Stats(); !s.Over || s.Month.Sent != 4*onWire(240_000)+onWire(1_600) || told != 1 {
 		t.Errorf("%+v, told %d times", s, told)
 	}
 	if err := l.Set(map[string]string{"monthly": "2MB"}); err != nil || l.Over() || told != 2 {
@@ -239,7 +239,7 @@ func TestMonthSurvives(t *testing.T) {
 		for second := range 200 {
 			for range 4 { // 1 MiB a second
 				n, _ := l.Send(t.Context(), far, 256<<10)
-				sent += int64(n)
+				sent += onWire(n)
 			}
 			l.Receive(t.Context(), far, 100)
 			time.Sleep(time.Second + time.Millisecond)
@@ -249,7 +249,7 @@ func TestMonthSurvives(t *testing.T) {
 			}
 		}
 		stop()
-		if got := open(t, cfg).Stats().Month; got.Sent != sent || got.Received != 20_000 {
+		if got := open(t, cfg).Stats().Month; got.Sent != sent || got.Received != 200*onWire(100) {
 			t.Errorf("after the end: %+v, want %d sent", got, sent)
 		}
 	})
