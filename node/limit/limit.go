@@ -28,6 +28,9 @@ const (
 	// headers of IP and TCP (52 bytes to 1448), of TLS and streams, acknowledgements, what is sent twice. On a wire with packets of
 	// 1500 bytes it is 3.8-4.3 % (.ci/e2e/figures-limits.sh).
 	headerShare = 25
+	// talkHeaders and talkAnswer are what a piece of talk takes on top of itself: most are alone in a packet, with headers of IP, TCP, TLS
+	// and a stream, which is acknowledged by itself, and there are pings and windows between them.
+	talkHeaders, talkAnswer = 104, 52
 	// retryAtMost is the longest that somebody is told to stay away when the month's bytes are used up: the operator may give more.
 	retryAtMost = time.Hour
 )
@@ -142,10 +145,17 @@ func (l *Limiter) Spend(addr netip.Addr, sent, received int) {
 	if l.Local(addr) {
 		return
 	}
-	l.sent.Add(onWire(sent))
-	l.received.Add(onWire(received))
-	l.up.spend(sent)
-	l.down.spend(received)
+	out, in := 0, 0
+	if sent > 0 {
+		out, in = sent+talkHeaders, talkAnswer
+	}
+	if received > 0 {
+		out, in = out+talkAnswer, in+received+talkHeaders
+	}
+	l.sent.Add(int64(out))
+	l.received.Add(int64(in))
+	l.up.spend(out)
+	l.down.spend(in)
 }
 
 // onWire is how many bytes pass when n are handed to a connection.

@@ -157,7 +157,7 @@ func TestSpend(t *testing.T) {
 		if all < 4.7e6 || all > 5.3e6 {
 			t.Errorf("beside 5 MB at 1 MB/s %d bytes were sent in 10 s", all)
 		}
-		if m := l.Stats().Month; m.Sent != all+100*onWire(50_000) || m.Received != 100*onWire(20_000) {
+		if m := l.Stats().Month; m.Sent != all+100*(50_000+talkHeaders+talkAnswer) || m.Received != 100*(20_000+talkHeaders+talkAnswer) {
 			t.Errorf("counted %+v, with %d bytes that waited", m, all)
 		}
 		l.Spend(far, 15_000_000, 0)
