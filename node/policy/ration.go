@@ -32,8 +32,9 @@ func Group(addr netip.Addr) netip.Prefix {
 }
 
 // Ration gives bytes out of one token bucket to all who want some, the networks in fair turns: whoever has more connections or
-// peers in one network gets no more for it (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996). Within a network the
-// first to ask is the first to be served. In any stretch of time no more is granted than rate times its length, and the burst, and
+// peers in one network gets no more for it (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996). A network that asks late
+// catches up on as much as the burst: one connection cannot ask again before it has written what it got, fifty always do. Within a
+// network the first to ask is the first to be served. In any stretch of time no more is granted than rate times its length, and the burst, and
 // one piece that is larger than the burst.
 type Ration struct {
 	rate   float64 // bytes per second; 0: there is no limit
@@ -85,7 +86,7 @@ func (r *Ration) Piece() int64 {
 // Ask wants bytes for a network; [Ration.Next] grants them.
 func (r *Ration) Ask(now time.Time, group netip.Prefix, bytes int64) Ticket {
 	r.ticket++
-	w := &wish{ticket: r.ticket, bytes: float64(max(bytes, 0)), begins: max(r.clock, r.ends[group])}
+	w := &wish{ticket: r.ticket, bytes: float64(max(bytes, 0)), begins: max(r.clock-r.burst, r.ends[group])}
 	r.ends[group] = w.begins + w.bytes
 	r.byName[w.ticket] = w
 	heap.Push(&r.queue, w)
@@ -119,7 +120,7 @@ func (r *Ration) Next(now time.Time) (granted []Ticket, wake time.Time) {
 		}
 		heap.Pop(&r.queue)
 		delete(r.byName, w.ticket)
-		r.clock = w.begins
+		r.clock = max(r.clock, w.begins)
 		if r.rate > 0 {
 			r.level -= w.bytes
 		}
@@ -144,7 +145,7 @@ func (r *Ration) forget() {
 		return
 	}
 	for group, end := range r.ends {
-		if end <= r.clock {
+		if end <= r.clock-r.burst {
 			delete(r.ends, group)
 		}
 	}

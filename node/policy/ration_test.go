@@ -240,3 +240,38 @@ func TestRationPaysWhatWasSpent(t *testing.T) {
 		t.Error("without a limit it waits for what was spent")
 	}
 }
+
+// A network with a single asker that is late now and then has as much as one with many, who never are.
+func TestRationWaitsForTheLate(t *testing.T) {
+	const rate, late = 2_500_000, 120 * time.Millisecond
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	r, rng := NewRation(), rand.New(rand.NewPCG(7, 7))
+	r.SetRate(start, rate)
+	var alone, crowd int64
+	for range 10 {
+		r.Ask(start, net24(1), maxPiece)
+	}
+	single := r.Ask(start, net24(2), maxPiece)
+	asks := time.Time{} // when the single one asks again; zero while it waits
+	for now := start; now.Sub(start) < 30*time.Second; now = now.Add(time.Millisecond) {
+		if !asks.IsZero() && !asks.After(now) {
+			single, asks = r.Ask(now, net24(2), maxPiece), time.Time{}
+		}
+		granted, _ := r.Next(now)
+		for _, g := range granted {
+			if g != single {
+				crowd += maxPiece
+				r.Ask(now, net24(1), maxPiece)
+				continue
+			}
+			alone += maxPiece
+			asks = now.Add(time.Millisecond)
+			if rng.IntN(10) == 0 {
+				asks = now.Add(late)
+			}
+		}
+	}
+	if ratio := float64(alone) / float64(crowd); ratio < 0.95 || ratio > 1.05 {
+		t.Errorf("one that is late now and then got %d bytes, many who are not %d", alone, crowd)
+	}
+}
