@@ -110,6 +110,69 @@ func TestScheduleActs(t *testing.T) {
 	})
 }
 
+// A clock that is set back, or wrong for a while, neither stops those who wait nor gives them more, and takes nothing from the month.
+func TestClockIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var set atomic.Int64
+		now := func() time.Time { return time.Now().UTC().Add(time.Duration(set.Load())) }
+		l := open(t, Config{Limits: policy.Limits{Upload: 1_000_000}, Now: now})
+		defer begin(t, l)()
+		for _, by := range []time.Duration{0, -time.Hour, -90 * 24 * time.Hour, time.Hour, 0} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			go func() { // while somebody waits
+				time.Sleep(5 * time.Second)
+				set.Store(int64(by))
+			}()
+			if got := send(ctx, l, far); got < 19.5e6 || got > 20.5e6 {
+				t.Errorf("set by %s: %d bytes in 20 s at 1 MB/s", by, got)
+			}
+			cancel()
+		}
+		if got := l.Stats().Month; got.Name != "2000-01" || got.Sent < 55e6 {
+			t.Errorf("in the end: %+v", got)
+		}
+	})
+}
+
+// A new rate acts at once in both directions, also for those who wait already.
+func TestNewRateActs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Upload: 10_000_000, Download: 10_000_000}})
+		defer begin(t, l)()
+		for _, rate := range []struct {
+			text  string
+			bytes float64
+		}{{"64kbit", 8e3}, {"80Mbit", 1e7}, {"64kbit", 8e3}, {"8Mbit", 1e6}} {
+			var moved [2]atomic.Int64
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			all.Go(func() {
+				for n, err := l.Send(ctx, far, 64<<10); err == nil; n, err = l.Send(ctx, far, 64<<10) {
+					moved[0].Add(onWire(n))
+				}
+			})
+			all.Go(func() {
+				for l.Receive(ctx, far, 4<<10) == nil {
+					moved[1].Add(onWire(4 << 10))
+				}
+			})
+			time.Sleep(2 * time.Second) // some wait under the old rate
+			if err := l.Set(map[string]string{"upload": rate.text, "download": rate.text}); err != nil {
+				t.Fatal(err)
+			}
+			up, down := moved[0].Load(), moved[1].Load()
+			time.Sleep(20 * time.Second)
+			for i, got := range []int64{moved[0].Load() - up, moved[1].Load() - down} {
+				if want := 20 * rate.bytes; float64(got) < 0.95*want || float64(got) > 1.05*want+70_000 {
+					t.Errorf("%s, direction %d: then %d bytes in 20 s, want %.0f and a piece that waits already", rate.text, i, got, want)
+				}
+			}
+			cancel()
+			all.Wait()
+		}
+	})
+}
+
 func TestLocalNetworkIsFree(t *testing.T) {
 	l := open(t, Config{Limits: policy.Limits{Upload: policy.MinRate, Download: policy.MinRate, Monthly: 1}})
 	if n, err := l.Send(t.Context(), near, 1<<30); n != 1<<30 || err != nil {
