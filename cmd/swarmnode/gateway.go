@@ -34,6 +34,22 @@ func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.allowPrivate, "allow-private", false, "also check gateways that other mirrors have at private addresses (in a LAN), and send clients there")
 }
 
+// checkGateway checks a value of --gateway.
+func checkGateway(text string) error {
+	if text == "" || text == noGateway || isHostPort(text) {
+		return nil
+	}
+	return fmt.Errorf("%s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(text))
+}
+
+func isHostPort(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	return err == nil
+}
+
 // gatewayConfig checks what was said; nil is no gateway.
 func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 	if (f.tlsCert == "") != (f.tlsKey == "") {
@@ -48,14 +64,8 @@ func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 		}
 		return nil, nil
 	}
-	if f.gateway != "" {
-		_, port, err := net.SplitHostPort(f.gateway)
-		if err == nil {
-			_, err = net.LookupPort("tcp", port)
-		}
-		if err != nil {
-			return nil, misuse("--gateway %s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(f.gateway))
-		}
+	if err := checkGateway(f.gateway); err != nil {
+		return nil, misuse("--gateway %v", err)
 	}
 	cfg := &node.GatewayConfig{Listen: f.gateway, CertFile: f.tlsCert, KeyFile: f.tlsKey, AccessLog: f.accessLog, FullAddresses: f.fullAddresses, AllowPrivate: f.allowPrivate}
 	if f.gatewayURL != "" {

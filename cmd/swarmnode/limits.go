@@ -27,7 +27,7 @@ type limitFlags struct {
 }
 
 func (f *limitFlags) addLimits(fl *pflag.FlagSet) {
-	fl.Var(&f.upload, "upload", "how much to send to others at most, per second, over all protocols together, such as 20Mbit or 2.5MB")
+	fl.Var(&f.upload, "upload", "how much to send to others at most, per second, over all protocols together and with headers, such as 20Mbit or 2.5MB")
 	fl.Var(&f.download, "download", "how much to get from other nodes at most, per second, such as 100Mbit")
 	fl.Var(&f.monthly, "monthly", "how much to send in a calendar month at most, such as 2TB; then nothing is given to others until it ends")
 	fl.StringArrayVar(&f.schedule, "schedule", nil, "other rates at some `TIMES`, such as \"Mon-Fri 08:00-18:00 upload=5Mbit\"; may be repeated, the last that holds counts")

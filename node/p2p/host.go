@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
@@ -200,6 +201,9 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host, transports []libp2p.Opti
 		libp2p.SwarmOpts(swarm.WithDialRanker(h.reach.rank), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
 	})
+	if cfg.Limit != nil {
+		opts = append(opts, libp2p.BandwidthReporter(talk{metrics.NewBandwidthCounter(), h}))
+	}
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
 		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)))
 	if cfg.Client { // where it listens is told in hole punching only
