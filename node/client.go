@@ -26,7 +26,7 @@ type ClientConfig struct {
 	Log       *slog.Logger
 }
 
-// Client reads collections without being a mirror of them: it listens to nobody and serves nothing. It is safe for concurrent
+// Client reads collections without being a mirror of them: it tells nobody where it listens, and serves nothing. It is safe for concurrent
 // use.
 type Client struct {
 	cfg   ClientConfig
