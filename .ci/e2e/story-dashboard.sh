@@ -154,6 +154,7 @@ picture alone
 stop TERM one
 check "the node ended well with a page open" test "$status" = 0
 until_true 20 "the page says that the node has stopped" says_page "The node has stopped"
+check "where it is seen without scrolling" comes 'document.getElementById("line").getBoundingClientRect().bottom <= window.innerHeight'
 picture stopped
 start one "$SWARMNODE" join --home "$work/one" --listen /ip4/127.0.0.1/tcp/0 --gateway none --dashboard "$(cut -d/ -f3 <<<"$top")" --no-mdns
 until_true 30 "the page comes back to life with the node" comes 'document.getElementById("line").textContent == "Live."'
