@@ -116,7 +116,7 @@ func readConfig(path string) (*configFile, error) {
 	if len(raw) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration: %s is larger than 1 MiB: that is another file", path)
 	}
-	return parseConfig(path, raw)
+	return parseConfig(path, withoutMark(raw))
 }
 
 func parseConfig(path string, raw []byte) (*configFile, error) {
@@ -202,7 +202,11 @@ func (k *checker) table(cmd *cobra.Command, name string, values map[string]any) 
 		f, sub := ownFlag(cmd, key), subcommand(cmd, key)
 		switch {
 		case f != nil && !(isTable && sub != nil):
-			if err := assign(f, value); err != nil {
+			err := assign(f, value)
+			if err == nil {
+				err = plausible(f)
+			}
+			if err != nil {
 				wrong("%s: %v", key, err)
 				continue
 			}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -59,10 +58,8 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 		return node.Config{}, err
 	}
 	limits, err := f.limitConfig()
-	if err == nil && f.dashboard != "" && f.dashboard != noDashboard {
-		if _, _, bad := net.SplitHostPort(f.dashboard); bad != nil {
-			err = misuse("--dashboard %s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(f.dashboard))
-		}
+	if err == nil {
+		err = checkDashboard(f.dashboard)
 	}
 	if err != nil {
 		return node.Config{}, err
