@@ -68,7 +68,7 @@ func (h *lineHandler) text(a slog.Attr) string {
 
 // oneLine keeps a value from being taken for more lines, or for orders to the terminal.
 func oneLine(value string) string {
-	if strings.ContainsAny(value, "\n\r\t\x1b") {
+	if strings.ContainsAny(value, "\n\t") || harmless(value) != value {
 		return fmt.Sprintf("%q", value)
 	}
 	return value

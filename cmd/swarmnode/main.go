@@ -47,14 +47,14 @@ func main() {
 
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
+	a := &app{stdout: plainly(stdout), console: newConsole(stderr), env: os.LookupEnv}
 	root := a.rootCommand()
 	if completing(args) {
 		a.completeWords(root)
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(a.stdout)
 	root.SetErr(a.console)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -30,22 +29,21 @@ type console struct {
 }
 
 func newConsole(out io.Writer) *console {
-	c := &console{out: out}
-	if f, ok := out.(*os.File); ok {
-		st, err := f.Stat()
-		c.terminal = err == nil && st.Mode()&os.ModeCharDevice != 0
-	}
-	return c
+	return &console{out: out, terminal: isTerminal(out)}
 }
 
 // Write writes a whole line or more.
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var to io.Writer = c.out
 	if c.bars != nil {
-		return c.bars.Write(b)
+		to = c.bars
 	}
-	return c.out.Write(b)
+	if c.terminal {
+		to = plain{to}
+	}
+	return to.Write(b)
 }
 
 func (c *console) show(bars *mpb.Progress) {
@@ -116,7 +114,7 @@ func (p *progress) draw() {
 		p.bar = p.bars.AddBar(0, mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return " " + p.text()
+			return " " + harmless(p.text()) // names in it are others'
 		})))
 		p.console.show(p.bars)
 	}
