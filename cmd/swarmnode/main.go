@@ -47,7 +47,8 @@ func main() {
 
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdout: plainly(stdout), console: newConsole(stderr), env: os.LookupEnv}
+	out := &told{out: plainly(stdout)}
+	a := &app{stdout: out, console: newConsole(stderr), env: os.LookupEnv}
 	root := a.rootCommand()
 	if completing(args) {
 		a.completeWords(root)
@@ -57,6 +58,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(a.stdout)
 	root.SetErr(a.console)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && cmd.Annotations[serviceAnnotation] == "" {
+		err = out.failed() // a node has done more than tell
+	}
 	if err == nil {
 		return 0
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -20,6 +21,20 @@ func TestHarmless(t *testing.T) {
 		var b strings.Builder
 		if n, err := (plain{&b}).Write([]byte(text)); n != len(text) || err != nil || b.String() != want {
 			t.Errorf("%q: wrote %q, %d, %v, want %q", text, b.String(), n, err, want)
+		}
+	}
+}
+
+// full is a file on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestWhatIsNotWrittenIsAFailure(t *testing.T) {
+	for _, args := range [][]string{{"config", "example"}, {"metrics", "list"}, {"version"}, {"help"}} {
+		var stderr strings.Builder
+		if code := run(t.Context(), args, nil, full{}, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%q: exit %d, %q, want %d and why", args, code, stderr.String(), exitFailed)
 		}
 	}
 }
