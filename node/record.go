@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
@@ -106,9 +107,18 @@ func (n *Node) readRecords() ([]record, error) {
 
 // lockHome takes a home directory for this process until the file is closed or the process ends.
 func lockHome(home string) (*os.File, error) {
-	f, err := durable.Lock(filepath.Join(home, "lock"))
-	if errors.Is(err, durable.ErrLocked) {
+	path := filepath.Join(home, "lock")
+	if st, err := os.Stat(path); err == nil {
+		if err := checkOwner(home, st); err != nil {
+			return nil, err
+		}
+	}
+	f, err := durable.Lock(path)
+	switch {
+	case errors.Is(err, durable.ErrLocked):
 		return nil, fmt.Errorf("%w: %s", ErrHomeBusy, home)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return nil, fmt.Errorf("this user cannot write into the home directory %s: run the command as the user whom it belongs to, or use another with --home: %w", home, err)
 	}
 	return f, err
 }

@@ -340,6 +340,9 @@ func exampleValue(f *pflag.Flag) string {
 			return tomlText(word)
 		}
 	}
+	if f.Name == "bootstrap" {
+		placeholder = addressExample
+	}
 	value := tomlText(valueOf(f))
 	switch {
 	case value == "[]":

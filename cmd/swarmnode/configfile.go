@@ -116,7 +116,7 @@ func readConfig(path string) (*configFile, error) {
 	if len(raw) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration: %s is larger than 1 MiB: that is another file", path)
 	}
-	return parseConfig(path, raw)
+	return parseConfig(path, withoutMark(raw))
 }
 
 func parseConfig(path string, raw []byte) (*configFile, error) {
@@ -209,7 +209,7 @@ func (k *checker) table(cmd *cobra.Command, name string, values map[string]any) 
 		case f != nil && !(isTable && sub != nil):
 			err := assign(f, value)
 			if err == nil {
-				err = meant(f)
+				err = plausible(f)
 			}
 			if err != nil {
 				wrong("%s: %v", key, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"swarmnode/node/policy"
 )
 
 // serviceAnnotation marks the commands that run until they are stopped; they tell more by default.
@@ -49,6 +51,7 @@ func (a *app) settle(cmd *cobra.Command) error {
 		a.logFormat = formatText
 		return misuse("--log-format %q: say text or json", f)
 	}
+	a.warnOfVariables(cmd)
 	if a.home == "" {
 		a.home = a.defaultHome()
 	}
@@ -160,6 +163,9 @@ func (s *sizeFlag) Set(text string) error {
 	n, err := humanize.ParseBytes(text)
 	if err != nil || n == 0 || n > 1<<62 {
 		return fmt.Errorf("%q is not a size: write it like 500GB or 1.5TiB", text)
+	}
+	if policy.LacksUnit(text, n) {
+		return fmt.Errorf("%q is %d bytes: write it like 500GB or 1.5TiB", text, n)
 	}
 	*s = sizeFlag(n)
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/spf13/pflag"
 
@@ -26,28 +25,12 @@ type gatewayFlags struct {
 
 func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
 	fl.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` at which browsers, apt, curl and so on reach the files, such as :8080 for all addresses of this machine; \"none\" for no gateway (default 127.0.0.1:8080, else a free port)")
-	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` by which others reach this gateway; told to all members, so that other mirrors name it to their clients")
+	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` by which others reach this gateway, such as https://mirror.example.org/; told to all members, so that other mirrors name it to their clients")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate `FILE` (PEM) for a gateway that speaks https; read again when it changes")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key `FILE` (PEM) of the certificate")
 	fl.StringVar(&f.accessLog, "access-log", "", "`FILE` that gets a line for every request to the gateway, - for standard output")
 	fl.BoolVar(&f.fullAddresses, "access-log-addresses", false, "write whole addresses to the access log, not only their network")
 	fl.BoolVar(&f.allowPrivate, "allow-private", false, "also check gateways that other mirrors have at private addresses (in a LAN), and send clients there")
-}
-
-// checkGateway checks a value of --gateway.
-func checkGateway(text string) error {
-	if text == "" || text == noGateway || isHostPort(text) {
-		return nil
-	}
-	return fmt.Errorf("%s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(text))
-}
-
-func isHostPort(text string) bool {
-	_, port, err := net.SplitHostPort(text)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	return err == nil
 }
 
 // gatewayConfig checks what was said; nil is no gateway.
@@ -65,7 +48,7 @@ func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 		return nil, nil
 	}
 	if err := checkGateway(f.gateway); err != nil {
-		return nil, misuse("--gateway %v", err)
+		return nil, err
 	}
 	cfg := &node.GatewayConfig{Listen: f.gateway, CertFile: f.tlsCert, KeyFile: f.tlsKey, AccessLog: f.accessLog, FullAddresses: f.fullAddresses, AllowPrivate: f.allowPrivate}
 	if f.gatewayURL != "" {

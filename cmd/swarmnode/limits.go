@@ -98,7 +98,9 @@ What goes to the local network is neither limited nor counted (see --lan of join
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
-	cmd.AddCommand(a.limitsSetCommand())
+	get := &cobra.Command{Use: "get", Short: "Tell what it may send and get, as without a word", Example: "  swarmnode limits get --json", Args: noArgs, RunE: cmd.RunE}
+	get.Flags().AddFlag(cmd.Flags().Lookup("json"))
+	cmd.AddCommand(get, a.limitsSetCommand())
 	return cmd
 }
 

@@ -164,7 +164,7 @@ func (h *lineHandler) text(a slog.Attr) string {
 
 // oneLine keeps a value from being taken for more lines, for orders to the terminal, or for none.
 func oneLine(value string) string {
-	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) || harmless(value) != value {
 		return fmt.Sprintf("%q", value)
 	}
 	return value

@@ -48,7 +48,8 @@ func main() {
 
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
+	out := &told{out: plainly(stdout)}
+	a := &app{stdout: out, console: newConsole(stderr), env: os.LookupEnv}
 	if a.console.journal {
 		log.SetFlags(0) // of what libraries tell by themselves: the journal has the time
 	}
@@ -58,9 +59,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(a.stdout)
 	root.SetErr(a.console)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && cmd.Annotations[serviceAnnotation] == "" {
+		err = out.failed() // a node has done more than tell
+	}
 	if err == nil {
 		return 0
 	}

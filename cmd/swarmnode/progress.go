@@ -32,13 +32,9 @@ type console struct {
 }
 
 func newConsole(out io.Writer) *console {
-	c := &console{out: out}
-	if f, ok := out.(*os.File); ok {
-		st, err := f.Stat()
-		c.terminal = err == nil && st.Mode()&os.ModeCharDevice != 0
-		if f == os.Stderr {
-			c.journal, _ = journal.StderrIsJournalStream() // what cannot be found out is not the journal
-		}
+	c := &console{out: out, terminal: isTerminal(out)}
+	if out == io.Writer(os.Stderr) {
+		c.journal, _ = journal.StderrIsJournalStream() // what cannot be found out is not the journal
 	}
 	return c
 }
@@ -47,10 +43,14 @@ func newConsole(out io.Writer) *console {
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var to io.Writer = c.out
 	if c.bars != nil {
-		return c.bars.Write(b)
+		to = c.bars
 	}
-	return c.out.Write(b)
+	if c.terminal {
+		to = plain{to}
+	}
+	return to.Write(b)
 }
 
 func (c *console) show(bars *mpb.Progress) {
@@ -121,7 +121,7 @@ func (p *progress) draw() {
 		p.bar = p.bars.AddBar(0, mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return " " + p.text()
+			return " " + harmless(p.text()) // names in it are others'
 		})))
 		p.console.show(p.bars)
 	}

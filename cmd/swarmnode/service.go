@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -58,8 +57,8 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 		return node.Config{}, err
 	}
 	limits, err := f.limitConfig()
-	if bad := checkDashboard(f.dashboard); err == nil && bad != nil {
-		err = misuse("--dashboard %v", bad)
+	if err == nil {
+		err = checkDashboard(f.dashboard)
 	}
 	if err != nil {
 		return node.Config{}, err
@@ -70,14 +69,6 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 	}
 	return node.Config{Web: node.Web{Gateway: gateway, Dashboard: dashboard}, Limit: limits, Home: a.home, Listen: f.listen, Bootstrap: f.bootstrap, MDNS: !f.noMDNS, NATPortMap: !f.noNAT, Public: f.public, Upkeep: node.Upkeep{ScrubRate: int64(f.scrubRate)},
 		UserAgent: "swarmnode/" + version(), Log: a.log(), Now: a.clock()}, err
-}
-
-// checkDashboard checks a value of --dashboard.
-func checkDashboard(text string) error {
-	if text == "" || text == noDashboard || isHostPort(text) {
-		return nil
-	}
-	return fmt.Errorf("%s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(text))
 }
 
 // serve runs a node around work: work ends by itself or with ctx, then the node is stopped. If the node fails, the ctx of

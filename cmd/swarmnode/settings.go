@@ -71,7 +71,11 @@ func (a *app) fillFromEnv(cmd *cobra.Command, f *pflag.Flag) error {
 		if !ok || value == "" {
 			continue
 		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
+		err := cmd.Flags().Set(f.Name, value)
+		if err == nil {
+			err = plausible(f)
+		}
+		if err != nil {
 			return misuse("the environment has %s=%q, which is no value for --%s: %v", name, value, f.Name, plainFlagError(err))
 		}
 		a.sources[f.Name] = source{name, value}

@@ -67,7 +67,7 @@ func ListenDashboard(cfg DashboardConfig) (*Dashboard, error) {
 	}
 	d.machine, d.exposed = machineName(d.tcp.Addr())
 	d.http = &http.Server{
-		Handler: d.gate.guard(d.handler()), ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		Handler: d.gate.guard(noBody(d.handler())), ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: dashboardTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return d, nil

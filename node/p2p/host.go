@@ -41,8 +41,9 @@ const (
 	// firstWindow and maxWindow are the flow control windows of a stream over TCP: the first makes the first
 	// round-trip times count, the second bounds what a stream that nobody reads holds.
 	firstWindow, maxWindow = 1 << 20, 4 << 20
-	// relayData bounds a relayed connection: relays are for signalling only.
-	relayData = 1 << 20
+	// relayData bounds a relayed connection, each way: relays are for signalling only, which is some kilobytes. It is the library's
+	// figure; with more, a public node is of use to those who want to hide where their traffic comes from.
+	relayData = 128 << 10
 	// observers is how many peers have to see us at an address before it is told to others. The library's four are
 	// too many for a small swarm.
 	observers = 2
@@ -217,7 +218,8 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host, transports []libp2p.Opti
 	}
 	rc := relay.DefaultResources()
 	rc.Limit.Data, rc.MaxReservationsPerIP = relayData, 32
-	opts = append(opts, libp2p.EnableRelayService(relay.WithResources(rc))) // it runs while this node is known to be public
+	// It runs while this node is known to be public.
+	opts = append(opts, libp2p.EnableRelayService(append(relayed{cfg.Limit, h.stopped}.options(), relay.WithResources(rc))...))
 	if cfg.Public {
 		opts = append(opts, libp2p.ForceReachabilityPublic())
 	} else {

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -72,8 +73,8 @@ func (h *Host) spend(c network.Conn, sent, received int) {
 	}
 }
 
-// metered are the protocols whose streams wait for a Limit, and count there themselves.
-var metered = []protocol.ID{chunksProtocol, blocksProtocol, outlineProtocol, holdingsProtocol}
+// metered are the protocols whose streams wait for a Limit, and count there themselves: ours, and what is relayed (relayed.go).
+var metered = []protocol.ID{chunksProtocol, blocksProtocol, outlineProtocol, holdingsProtocol, circuit.ProtoIDv2Hop, circuit.ProtoIDv2Stop}
 
 // talk counts what all other streams of a host move - gossip, the DHT, identify, relaying, the choice of a protocol - when it has. It is
 // the library's metrics.Reporter, of which it uses what is called for each piece that a stream moves.

@@ -200,7 +200,7 @@ func TestRates(t *testing.T) {
 	if want := (Limits{Upload: 625_000, Download: 1_000_000, Monthly: 2e12}); l != want {
 		t.Errorf("got %+v, want %+v", l, want)
 	}
-	for _, c := range [][2]string{{"disk", "5GB"}, {"upload", "5"}, {"monthly", "0"}, {"monthly", "much"}} {
+	for _, c := range [][2]string{{"disk", "5GB"}, {"upload", "5"}, {"monthly", "0"}, {"monthly", "much"}, {"monthly", "20"}, {"monthly", "1.5"}} {
 		if err := l.Set(c[0], c[1]); err == nil {
 			t.Errorf("%s=%s was taken", c[0], c[1])
 		}

@@ -6,28 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/spf13/pflag"
-
-	"swarmnode/node/limit"
-	"swarmnode/node/policy"
 )
-
-// meant checks the value of a flag that takes any text, as the command does that has it: a mistake is told with its line, and before a
-// node has stopped for it.
-func meant(f *pflag.Flag) error {
-	var err error
-	switch f.Name {
-	case "schedule":
-		_, err = policy.ParseSchedule(f.Value.(pflag.SliceValue).GetSlice())
-	case "lan":
-		_, err = limit.ParseNetworks(f.Value.(pflag.SliceValue).GetSlice())
-	case "gateway":
-		err = checkGateway(f.Value.String())
-	case "dashboard":
-		err = checkDashboard(f.Value.String())
-	}
-	return err
-}
 
 // tlsPairs checks the certificates that a file names: each with its key, and both there. What may not be read by who asks is left to
 // the node. A variable may have what is missing.
