@@ -49,7 +49,9 @@ type DirectoryConfig struct {
 	Names  func(path string) bool   // whether a file names others, and changes under its name
 	Log    *slog.Logger
 
-	crash func(point string) error // asked on the way; tests end there
+	crash  func(point string) error                 // asked on the way; tests end there
+	stripe int64                                    // default stripe
+	sync   func(root *os.Root, dirs []string) error // default syncTree
 }
 
 // Directory keeps a plain tree in step with the served release, and is at the same time where the content lies: what is exported is
@@ -102,6 +104,9 @@ type DirectoryStatus struct {
 func OpenDirectory(cfg DirectoryConfig) (*Directory, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.stripe == 0 {
+		cfg.stripe, cfg.sync = stripe, syncTree
 	}
 	if cfg.crash == nil {
 		cfg.crash = func(string) error { return nil }

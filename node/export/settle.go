@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"swarmnode/content"
@@ -32,7 +33,7 @@ func (s *switching) parts(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("export %s: %w", e.Path, full(err))
 		}
-		if s.size >= stripe {
+		if s.size >= s.cfg.stripe {
 			if err := s.flush(); err != nil {
 				return err
 			}
@@ -356,10 +357,9 @@ func (d *Directory) dropOne(text string, live []*content.Manifest) error {
 		}
 		out := d.state.Name + "/" + e.Path
 		info, err := d.root.Lstat(out)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+			return nil
 		case err != nil:
 			return err
 		case e.IsDir():

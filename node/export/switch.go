@@ -207,7 +207,7 @@ func (s *switching) add(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.batch = append(s.batch, e); len(s.batch) >= batchFiles || s.size >= stripe {
+		if s.batch = append(s.batch, e); len(s.batch) >= batchFiles || s.size >= s.cfg.stripe {
 			return s.flush()
 		}
 		return nil
@@ -331,7 +331,7 @@ func (s *switching) part(e content.Entry) error {
 		s.mu.Lock()
 		s.bytes += int64(c.Size)
 		s.mu.Unlock()
-		if s.size += int64(c.Size); s.size >= stripe && offset+int64(c.Size) < int64(e.Size) {
+		if s.size += int64(c.Size); s.size >= s.cfg.stripe && offset+int64(c.Size) < int64(e.Size) {
 			return s.flush()
 		}
 		return nil
@@ -443,7 +443,7 @@ func (s *switching) moved() error {
 
 // sync makes durable what was written, and the names in these directories and aside.
 func (s *switching) sync(dirs ...string) error {
-	if err := syncTree(s.root, append(dirs, s.hidden("part"))); err != nil {
+	if err := s.cfg.sync(s.root, append(dirs, s.hidden("part"))); err != nil {
 		return fmt.Errorf("sync %s: %w", s.cfg.Dir, full(err))
 	}
 	return nil
