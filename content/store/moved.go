@@ -1,7 +1,11 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"swarmnode/content"
 )
@@ -38,6 +42,65 @@ func (d *Disk) Moved(number uint32) error {
 	}
 	d.mu.Unlock()
 	return d.punchHoles(s, t, all)
+}
+
+// Back writes chunks of a segment that lie in Config.Tree into the segment's file again and drops their references, durably: what lies
+// in their places is going to be something else. What is not here stays so.
+func (d *Disk) Back(ctx context.Context, refs []content.Ref) error {
+	buf := make([]byte, content.MaxChunkSize)
+	for _, ref := range refs {
+		s := d.segment(ref.Segment)
+		if s == nil || !d.Has(ref) {
+			continue
+		}
+		t, err := d.table(s)
+		if err != nil {
+			return err
+		}
+		data, err := d.inTree(ref, buf)
+		if errors.Is(err, ErrNotHere) {
+			continue
+		}
+		if err == nil {
+			err = d.back(s, t, ref.Index, data)
+		}
+		if err != nil {
+			return fmt.Errorf("put chunk %d of segment %d back: %w", ref.Index, ref.Segment, full(err))
+		}
+	}
+	if err := d.Sync(ctx); err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if err := d.cfg.Tree.Unrefer(ref); err != nil {
+			return err
+		}
+	}
+	return d.cfg.Tree.Sync(ctx)
+}
+
+func (d *Disk) back(s *segment, t *content.Table, i uint32, data []byte) error {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if err := d.write(s, t, i, data); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !s.have.Has(i) {
+		return nil
+	}
+	size := int64(len(data))
+	if s.moved.Has(i) {
+		s.moved.Clear(i)
+		d.moved -= size
+	}
+	if !s.put.Has(i) {
+		s.put.Set(i)
+		s.pending, d.unsynced = s.pending+size, d.unsynced+size
+	}
+	d.dirty[s] = struct{}{}
+	return nil
 }
 
 // MovedBytes is how many of the bytes of Used are in Config.Tree.
@@ -82,6 +145,24 @@ func (r *References) Place(ref content.Ref) (path string, offset int64, ok bool,
 	defer r.using.RUnlock()
 	p, ok, err := r.spot(ref)
 	return p.path, p.offset, ok, err
+}
+
+// Unrefer drops the place of a chunk. Durable after Sync.
+func (r *References) Unrefer(ref content.Ref) error {
+	return r.call(func() error {
+		r.flushing.Lock()
+		defer r.flushing.Unlock()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.waiting, ref)
+		if err := r.db.Delete(placeKey(ref), pebble.NoSync); err != nil {
+			return fmt.Errorf("write the publisher's index: %w", full(err))
+		}
+		if s := r.segments[ref.Segment]; s != nil {
+			s.have.Clear(ref.Index)
+		}
+		return nil
+	})
 }
 
 // CloseFiles closes the files that were kept open, so that those that were removed give their room back.

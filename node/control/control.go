@@ -148,7 +148,7 @@ type Cache struct {
 type Export struct {
 	Dir     string `json:"dir"`
 	Release uint64 `json:"release"` // that it shows; 0 for none yet
-	Bytes   int64  `json:"bytes"`   // of all files in it, and of those that were replaced within grace
+	Bytes   int64  `json:"bytes"`   // of all files in it
 }
 
 // Scrub says what reading everything again has found.

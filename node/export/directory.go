@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// HiddenDir is the directory beside the exported trees that holds what is not finished and what was replaced within grace.
+	// HiddenDir is the directory beside the exported trees that holds what is not finished.
 	HiddenDir = ".swarmnode"
 	// lookEvery is how often an exported tree is compared with its release by names, sizes and times.
 	lookEvery = 10 * time.Minute
@@ -58,8 +58,8 @@ type DirectoryConfig struct {
 // moved out of the segments of a [store.Disk], which reads it through References from then on.
 //
 // A switch from one release to the next: new packages are written, synced and renamed into the tree, a few at a time, and their
-// chunks leave the segments. Files that replace others, and indexes, are written aside; what they replace gets a second name in
-// HiddenDir, where it stays through the grace time; then they are all renamed, those that name others last. What the new release
+// chunks leave the segments. Files that replace others, and indexes, are written aside; chunks that only what they
+// replace has go back to the segments for the grace time; then they are all renamed, those that name others last. What the new release
 // no longer has stays until the mirror forgets the old one, see Drop. A kill at any moment costs nothing but time: the next switch
 // looks at what is there.
 type Directory struct {
@@ -119,9 +119,6 @@ func OpenDirectory(cfg DirectoryConfig) (*Directory, error) {
 	if err := durable.MkdirAll(durable.OS{}, d.aside("part"), 0o700); err != nil {
 		return nil, wrap(err)
 	}
-	if err := durable.MkdirAll(durable.OS{}, d.aside("old"), 0o700); err != nil {
-		return nil, wrap(err)
-	}
 	var err error
 	if d.lock, err = durable.Lock(d.aside("lock")); err != nil {
 		return nil, wrap(err)
@@ -168,7 +165,7 @@ func (d *Directory) hidden(what string) string {
 	return HiddenDir + "/" + d.cfg.ID.String() + "/" + what
 }
 
-// checkLinks refuses file systems without hard links, by which what is replaced stays through the grace time.
+// checkLinks refuses file systems without hard links, by which a file is in the tree and aside until its references are moved.
 func (d *Directory) checkLinks() error {
 	one, two := d.hidden("part/one"), d.hidden("part/two")
 	f, err := d.root.OpenFile(one, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -282,7 +279,7 @@ func (d *Directory) Status() DirectoryStatus {
 
 // measure adds up the sizes of all files of the tree and aside.
 func (d *Directory) measure() (total int64) {
-	dirs := []string{d.aside("part"), d.aside("old")}
+	dirs := []string{d.aside("part")}
 	if d.state.Name != "" {
 		dirs = append(dirs, filepath.Join(d.cfg.Dir, d.state.Name))
 	}

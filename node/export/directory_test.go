@@ -284,9 +284,6 @@ func (m *mirrored) finish(what string, which int, first, second *content.Manifes
 	if got, want := m.tree.Status().Release, uint64(2); got != want {
 		t.Fatalf("%s: shows release %d, want %d", what, got, want)
 	}
-	if m.used() != 0 {
-		t.Fatalf("%s: %d bytes stayed in segments", what, m.used())
-	}
 	infos, _ := content.LoadDirectory(second.Directory, m.p.blocks)
 	for n, info := range infos { // as the mirror's Clean
 		dead := m.disk.Have(uint32(n))
@@ -300,6 +297,9 @@ func (m *mirrored) finish(what string, which int, first, second *content.Manifes
 	}
 	checkTree(t, tree, two)
 	m.check(what+", after the grace time", second)
+	if m.used() != 0 {
+		t.Fatalf("%s: %d bytes stayed in segments", what, m.used())
+	}
 	if got, want := m.tree.Overhead(), int64(second.Totals.Bytes)-m.disk.Stats().Used; got != want { // chunks that are in several files
 		t.Fatalf("%s: %d bytes are in the tree more than once, want %d", what, got, want)
 	}

@@ -19,6 +19,9 @@ import (
 func (s *switching) parts(ctx context.Context) error {
 	lacking := false
 	for _, e := range s.later {
+		s.going[s.top+e.Path] = true
+	}
+	for _, e := range s.later {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -45,7 +48,8 @@ func (s *switching) parts(ctx context.Context) error {
 	return s.flush()
 }
 
-// retireAll keeps what is going to be replaced under a second name.
+// retireAll puts the chunks of what is going to be replaced back into the segments, for the grace time, unless they are in a file
+// that was made aside.
 func (s *switching) retireAll(context.Context) error {
 	for _, e := range s.later {
 		info, err := s.root.Lstat(s.top + e.Path)
@@ -55,33 +59,22 @@ func (s *switching) retireAll(context.Context) error {
 		case info.IsDir():
 			err = s.retireDir(e.Path)
 		case info.Mode().IsRegular():
-			err = s.retire(e.Path, info)
+			err = s.retire(e.Path)
 		}
 		if err != nil {
 			return fmt.Errorf("keep %s: %w", e.Path, full(err))
 		}
 	}
-	if len(s.later) == 0 {
-		return nil
-	}
-	dirs := []string{s.hidden("old")}
-	for i := range s.before {
-		dirs = append(dirs, s.hidden("old/"+s.state.Shown[i]))
-	}
-	if err := s.sync(dirs...); err != nil {
-		return err
-	}
-	return s.refs.Sync(context.Background())
+	return nil
 }
 
 func (s *switching) retireDir(dir string) error {
 	for _, m := range s.before {
 		err := content.Walk(m.Tree, s.cfg.Blocks, dir, func(e content.Entry) error {
-			info, err := s.root.Lstat(s.top + e.Path)
-			if err != nil || !info.Mode().IsRegular() {
+			if !e.IsFile() {
 				return nil
 			}
-			return s.retire(e.Path, info)
+			return s.retire(e.Path)
 		})
 		if err != nil && !errors.Is(err, content.ErrNoEntry) {
 			return err
@@ -90,39 +83,37 @@ func (s *switching) retireDir(dir string) error {
 	return nil
 }
 
-// retire gives a file of an earlier release a second name, to which the references of its chunks lead from then on.
-func (s *switching) retire(name string, info fs.FileInfo) error {
-	for i, m := range s.before {
+// retire puts the chunks back that lie in a file of an earlier release, a few at a time.
+func (s *switching) retire(name string) error {
+	for _, m := range s.before {
 		e, err := content.Lookup(m.Tree, s.cfg.Blocks, name)
-		if err != nil || !e.IsFile() || int64(e.Size) != info.Size() || e.Mtime != info.ModTime().Unix() {
+		if err != nil || !e.IsFile() {
 			continue
-		}
-		dir := s.hidden("old/" + s.state.Shown[i])
-		if err := makeDir(s.root, dir, 0o700); err != nil {
-			return err
-		}
-		old := dir + "/" + partName(e.Path+"\x00"+e.SHA256.String())
-		if err := s.root.Link(s.top+name, old); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
 		}
 		infos, err := content.LoadDirectory(m.Directory, s.cfg.Blocks)
 		if err != nil {
 			return err
 		}
-		src := source{tables: map[uint32]*content.Table{}, runs: s.source.runs,
-			table: func(n uint32) (*content.Table, error) {
-				if int(n) >= len(infos) {
-					return nil, fmt.Errorf("%w: no segment %d", content.ErrFormat, n)
-				}
-				return s.cfg.Tables(infos[n].Table)
-			}}
-		return src.each(e, func(ref content.Ref, _ content.Chunk, offset int64) error {
-			place, _, ok, err := s.refs.Place(ref)
-			if err != nil || !ok || place != s.top+name {
-				return err
+		src := source{runs: s.source.runs, tables: map[uint32]*content.Table{}, table: func(n uint32) (*content.Table, error) {
+			if int(n) >= len(infos) {
+				return nil, fmt.Errorf("%w: no segment %d", content.ErrFormat, n)
 			}
-			return s.refs.Refer(ref, old, offset)
+			return s.cfg.Tables(infos[n].Table)
+		}}
+		var refs []content.Ref
+		err = src.each(e, func(ref content.Ref, _ content.Chunk, _ int64) error {
+			place, _, ok, err := s.refs.Place(ref)
+			if ok && place == s.top+name {
+				refs = append(refs, ref)
+			}
+			return err
 		})
+		if err == nil && len(refs) > 0 {
+			err = s.disk.Back(context.Background(), refs)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -340,9 +331,6 @@ func (d *Directory) Drop(kept func(content.Digest) bool) error {
 
 // dropOne removes what only one release had.
 func (d *Directory) dropOne(text string, live []*content.Manifest) error {
-	if err := d.root.RemoveAll(d.hidden("old/" + text)); err != nil {
-		return err
-	}
 	m, err := d.manifest(text)
 	if err != nil {
 		d.cfg.Log.Warn("an old release is not known any more: files of it may stay in the exported tree", "directory", d.cfg.Dir, "release", text)

@@ -39,6 +39,7 @@ type switching struct {
 	copied  []copied        // chunks in parts that are not synced
 	size    int64           // of these
 	later   []content.Entry // what replaces something, or names other files
+	going   map[string]bool // files that are going to be replaced
 	linked  map[string]bool // part files to which references lead
 	touched map[uint32]bool // segments of which chunks have a new place
 	changed bool
@@ -53,7 +54,7 @@ type copied struct {
 
 // bring makes the tree that of a release. The caller holds work.
 func (d *Directory) bring(ctx context.Context, m *content.Manifest) error {
-	s := &switching{Directory: d, m: m, digest: content.Sum(m.Encode()).String(), buf: make([]byte, content.MaxChunkSize), touched: map[uint32]bool{}, linked: map[string]bool{}}
+	s := &switching{Directory: d, m: m, digest: content.Sum(m.Encode()).String(), buf: make([]byte, content.MaxChunkSize), touched: map[uint32]bool{}, linked: map[string]bool{}, going: map[string]bool{}}
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -153,10 +154,7 @@ func (s *switching) dirs(ctx context.Context) error {
 		info, err := s.root.Lstat(out)
 		switch {
 		case err == nil && info.Mode().IsRegular():
-			if err := s.retire(e.Path, info); err != nil {
-				return err
-			}
-			if err := s.refs.Sync(ctx); err != nil {
+			if err := s.retire(e.Path); err != nil {
 				return err
 			}
 			fallthrough
@@ -415,7 +413,7 @@ func (s *switching) flush() error {
 func (s *switching) refer(ref content.Ref, at string, offset int64) error {
 	s.touched[ref.Segment] = true
 	place, _, ok, err := s.refs.Place(ref)
-	if err != nil || ok && strings.HasPrefix(place, s.top) {
+	if err != nil || ok && strings.HasPrefix(place, s.top) && !s.going[place] {
 		return err
 	}
 	return s.refs.Refer(ref, at, offset)
@@ -459,7 +457,7 @@ func (s *switching) moveIn(part, out string) error {
 		return err
 	}
 	if info, err := s.root.Lstat(out); err == nil && info.IsDir() {
-		if err := s.root.RemoveAll(out); err != nil { // its files have their second names
+		if err := s.root.RemoveAll(out); err != nil { // its chunks are in the segments
 			return err
 		}
 	}
