@@ -35,14 +35,19 @@ type switching struct {
 	before []*content.Manifest // releases whose files may be in the tree
 	buf    []byte
 
-	batch   []content.Entry // new files whose parts are written, not synced
-	copied  []copied        // chunks in parts that are not synced
-	size    int64           // of these
+	ahead
 	later   []content.Entry // what replaces something, or names other files
 	going   map[string]bool // files that are going to be replaced
 	linked  map[string]bool // part files to which references lead
 	touched map[uint32]bool // segments of which chunks have a new place
 	changed bool
+}
+
+// ahead is what is written and not synced.
+type ahead struct {
+	batch  []content.Entry // new files whose parts are written, not synced
+	copied []copied        // chunks in parts that are not synced
+	size   int64           // of these
 }
 
 // copied is a chunk that was written to a part file.
