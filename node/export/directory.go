@@ -2,7 +2,6 @@ package export
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -349,6 +348,3 @@ func (d *Directory) Close() error {
 	}
 	return errors.Join(append(errs, d.lock.Close())...)
 }
-
-// hexOf names a manifest in the state.
-func hexOf(d content.Digest) string { return hex.EncodeToString(d[:]) }
