@@ -55,6 +55,7 @@ type Web struct {
 // Upkeep says how what a node keeps is looked after. The zero value is useful.
 type Upkeep struct {
 	Grace     time.Duration // how long replaced content stays; default 24 h
+	Export    string        // directory in which what is mirrored lies as plain trees, each under its name; "": it lies in the home
 	ScrubRate int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 }
 
@@ -145,6 +146,9 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	records, err := n.readRecords()
 	if err != nil {
+		return err
+	}
+	if err := n.checkExport(records); err != nil {
 		return err
 	}
 	nctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends with Close

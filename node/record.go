@@ -40,6 +40,7 @@ type record struct {
 	Source    string     `json:"source,omitempty"`     // the published directory; "" for a mirror
 	Lifetime  string     `json:"lifetime,omitempty"`   // of a published collection's timestamps, as time.Duration prints it; "" for the default
 	CacheOnly bool       `json:"cache_only,omitempty"` // a mirror keeps only what is asked for
+	Export    string     `json:"export,omitempty"`     // the directory in which a mirror's content lies as a plain tree
 	Bootstrap []string   `json:"bootstrap,omitempty"`  // addresses that the collection was joined by
 
 	Paused control.Paused `json:"paused,omitzero"` // what the operator wants it not to do

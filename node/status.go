@@ -167,14 +167,16 @@ func (n *Node) followerStatus(c *collection, head gossip.Head, x *standing) {
 	x.Segments, x.SegmentsComplete, x.Bytes, x.BytesHere = p.Segments, p.Complete, p.Bytes, p.Here
 	x.Complete = p.Served > 0 && p.Served == head.Release && c.follower.cache == nil
 	x.Cache = c.follower.cacheStatus()
+	exported, exportTrouble := c.follower.exportStatus()
+	x.Export = exported
 	x.BytesOnDisk, x.BytesBudget = c.used(), c.follower.disk.Budget()
 	x.MetadataBytes = c.follower.metadata.Load()
 	x.ReceivedBytes, x.WastedBytes = f.Received+f.Wasted+x.MetadataBytes, f.Wasted
 	x.BytesInFlight, x.Unobtainable, x.Holders = f.InFlight, f.Unobtainable, f.Holders
 	x.AnnouncedToComplete = p.Took.Seconds()
 	trouble := p.Trouble
-	if trouble == nil {
-		trouble = f.Trouble
+	if trouble = cmp.Or(trouble, f.Trouble); trouble == nil {
+		trouble = exportTrouble
 	}
 	if trouble != nil {
 		var budget *store.BudgetError

@@ -18,6 +18,7 @@ type joinOptions struct {
 	collections []string
 	disk        sizeFlag
 	cacheOnly   bool
+	export      string
 }
 
 func (a *app) joinCommand() *cobra.Command {
@@ -30,6 +31,11 @@ and follow each new release, until Ctrl-C.
 
 With --cache-only nothing is fetched before somebody asks this node's gateway for it; it stays as long as
 there is room. The node goes on like that until it joins the collection again without the flag.
+
+With --export DIR what is mirrored lies in DIR as plain trees, DIR/NAME for each collection, which web servers,
+rsync and NFS can serve. There is no other copy: whatever else is done to these files is undone. DIR must be
+new, empty, or from an earlier run; it stays the place of these collections, also when the flag is not given
+again. ` + "`swarmnode collections remove`" + ` leaves the trees where they are.
 
 The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
 instead of the publisher's, say with --collection which collection is meant. The next time,
@@ -56,6 +62,7 @@ are said each time. Where there are none yet it waits for ` + "`swarmnode collec
 	cmd.Flags().StringSliceVar(&o.collections, "collection", nil, "`ID` of a collection to mirror; may be repeated (default: all that the node at ADDRESS publishes)")
 	cmd.Flags().Var(&o.disk, "disk", "how much disk to give, such as 500GB (default: the free space less 10 %; with --cache-only 10 GiB)")
 	cmd.Flags().BoolVar(&o.cacheOnly, "cache-only", false, "keep only what is asked for, as far as --disk goes")
+	cmd.Flags().StringVar(&o.export, "export", "", "keep what is mirrored as plain trees in `DIR`, for web servers and rsync")
 	return cmd
 }
 
@@ -77,10 +84,14 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 	if o.cacheOnly && len(o.bootstrap)+len(ids) == 0 {
 		return misuse("--cache-only says how a collection is joined: give its --bootstrap ADDRESS or --collection ID, too; `swarmnode join` alone goes on as before")
 	}
+	if o.cacheOnly && o.export != "" {
+		return misuse("--export keeps all of a release as files, --cache-only only what is asked for: give one of them")
+	}
 	cfg, err := o.config(a)
 	if err != nil {
 		return err
 	}
+	cfg.Export = o.export
 	cfg.Disk, cfg.CacheOnly = int64(o.disk), o.cacheOnly
 	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
 		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {

@@ -211,6 +211,7 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 			disk += " of " + size(c.BytesBudget) + " given"
 		}
 		line("disk", "%s", disk)
+		writeExport(line, c.Export)
 		writeMirrored(line, c)
 	}
 	if s := c.Scrub; s.Passes > 0 || s.Running || s.Bad > 0 {
@@ -235,6 +236,17 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 	if c.Alarm != "" {
 		line("alarm", "%s", c.Alarm)
 		line("what to do", "%s", alarmAdvice(c))
+	}
+}
+
+// writeExport tells where the plain tree is, if there is one, and what it shows.
+func writeExport(line func(name, format string, args ...any), e *control.Export) {
+	switch {
+	case e == nil:
+	case e.Release == 0:
+		line("export", "%s, no release yet", e.Dir)
+	default:
+		line("export", "%s shows release %d, %s", e.Dir, e.Release, size(e.Bytes))
 	}
 }
 

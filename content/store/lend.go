@@ -50,7 +50,7 @@ func (d *Disk) Lend(ref content.Ref) (f *os.File, offset int64, release func(), 
 func (d *Disk) lend(s *segment, i uint32) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || !s.have.Has(i) || !s.verified.Has(i) {
+	if d.closed || !s.have.Has(i) || !s.verified.Has(i) || s.moved.Has(i) {
 		return false
 	}
 	if s.lent == nil {

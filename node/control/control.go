@@ -103,7 +103,8 @@ type Collection struct {
 	Phase     string     `json:"phase"`
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
-	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
+	Cache     *Cache     `json:"cache,omitempty"`  // of a node that keeps only what is asked for
+	Export    *Export    `json:"export,omitempty"` // where a mirror's content lies as a plain tree
 	Paused    Paused     `json:"paused,omitzero"`
 
 	Serving
@@ -143,6 +144,13 @@ type Cache struct {
 	Budget int64  `json:"budget"`
 	Hits   uint64 `json:"hits"`   // chunks that were asked for since the start and were here
 	Misses uint64 `json:"misses"` // and that were fetched
+}
+
+// Export is a plain tree that is the store of a mirrored collection.
+type Export struct {
+	Dir     string `json:"dir"`
+	Release uint64 `json:"release"` // that it shows; 0 for none yet
+	Bytes   int64  `json:"bytes"`   // of all files in it
 }
 
 // Scrub says what reading everything again has found.

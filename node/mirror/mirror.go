@@ -50,7 +50,15 @@ type Fetcher interface {
 	Wait(ctx context.Context) error
 }
 
-// Config is what a Mirror works with. All fields but Cache, Held, Grace, Served, Changed and Log are required.
+// Export is a tree outside in which the content of releases lies; package export has it.
+type Export interface {
+	// Keeps reports whether the content of a release has to stay although its grace time is over.
+	Keeps(manifest content.Digest) bool
+	// Drop removes the files that only releases have which are not kept any more.
+	Drop(kept func(manifest content.Digest) bool) error
+}
+
+// Config is what a Mirror works with. All fields but Cache, Held, Export, Grace, Served, Changed and Log are required.
 type Config struct {
 	ID           content.ID
 	Dir          string // of the collection, for the state
@@ -60,6 +68,7 @@ type Config struct {
 	Availability *Availability
 	Cache        *Cache                  // of a node that keeps only what is asked for; nil: all is kept
 	Held         func(uint64) bool       // whether others have a release with this number or a newer one; required with Cache
+	Export       Export                  // nil: none
 	Grace        time.Duration           // default DefaultGrace
 	Served       func(*content.Manifest) // called when another release is served, one call at a time; may be nil
 	Changed      func()                  // called when Releases gives something else; it must not wait or call the Mirror; may be nil

@@ -75,7 +75,7 @@ func pull(t *testing.T, h *Host, from gossip.PeerID, want segment) error {
 	return err
 }
 
-func relayed(h *Host, p gossip.PeerID) bool {
+func byRelay(h *Host, p gossip.PeerID) bool {
 	return !slices.ContainsFunc(h.Peers(), func(i PeerInfo) bool { return i.ID == p && !i.Relayed })
 }
 
@@ -84,7 +84,7 @@ func TestBehindConeNAT(t *testing.T) {
 		s := newSegment(1, 5000, 70_000, 300_000)
 		n, master, two := neighbours(t, cone, Handlers{}, s)
 		found, took := search(t, two[0])
-		if !slices.Contains(found, two[1].ID()) || relayed(two[0], two[1].ID()) {
+		if !slices.Contains(found, two[1].ID()) || byRelay(two[0], two[1].ID()) {
 			t.Fatalf("the search gives %v, peers %v; want a direct connection to %s", found, two[0].Peers(), two[1].ID())
 		}
 		untilVirtual(t, time.Second, "told of hole punching", func() bool { return two[1].Reach().Punched == 1 })
@@ -127,7 +127,7 @@ func TestBehindSymmetricNAT(t *testing.T) {
 		if slices.Contains(found, two[1].ID()) {
 			t.Error("the search gives a holder that is only to be met through a relay")
 		}
-		if !relayed(two[0], two[1].ID()) {
+		if !byRelay(two[0], two[1].ID()) {
 			t.Error("a direct connection through two symmetric routers")
 		}
 		var where []string
