@@ -51,6 +51,7 @@ change() {
     mv "$work/new" "$tree/dists/index-$i"
   done
   touched+=("$image" dists/index-{1,2,3})
+  for i in "${touched[@]}"; do linked_bytes=$((linked_bytes + $(stat -c %s "$tree/$i"))); done
 }
 
 # --- the nodes: a cache with less room than the tree has, one behind limits, which holds for loopback too, and some that anybody can read from
@@ -61,7 +62,8 @@ cache_disk=30 limited_disk=$((60 + 4 * minutes * 60 / every)) # MB: what is repl
 free_port
 publish master "$tree" "$work/master" "$port" --name endurance "${common[@]}" "${readable[@]}"
 wait_published master
-new_bytes=$(published master new_bytes)
+new_bytes=$(published master new_bytes) # of all releases so far: what is replaced stays for a day
+linked_bytes=$(tree_bytes "$tree")      # the master keeps whole files that are replaced, by links
 mirrors=(m1 m2 m3 m4 m5 m6 m7 cache limited)
 nodes=(master "${mirrors[@]}")
 gateways=(master m1 m2 cache limited)
@@ -101,6 +103,7 @@ sample_all() {
     p=${pid[$n]}
     curl -sS --max-time 20 -o "$work/scrape" "${metrics[$n]}" || { step "$n: no metrics"; continue; }
     bound=$((new_bytes + new_bytes / 10 + (16 << 20)))
+    [[ $n != master ]] || bound=$((linked_bytes + linked_bytes / 10 + (16 << 20)))
     disk=${n}_disk
     [[ -z ${!disk:-} ]] || bound=$((${!disk} * 1000000))
     printf '%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s\n' "$t" "$n" \
