@@ -69,6 +69,9 @@ func (f Files) Get(name string) (*file[string], error) { return f.c.get(name, fa
 func (f Files) Put(of *file[string])                   { f.c.put(of) }
 func (f Files) Drop(name string)                       { f.c.drop(name) }
 
+// Rest is rest.
+func (f Files) Rest() { f.c.rest() }
+
 // SetClock makes it take the time from now.
 func (f Files) SetClock(now func() time.Time) { f.c.now = now }
 

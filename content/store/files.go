@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// idleFile is how long a file without users stays open while others are used. Each release brings a segment, so without an end
+// idleFile is how long a file without users stays open. Each release brings a segment, so without an end
 // there would be a descriptor more for each release until the limit; a reader of many parts of a file comes back much sooner.
 const idleFile = 10 * time.Second
 
@@ -93,13 +93,25 @@ func (c *files[K]) put(f *file[K]) {
 	default:
 		f.since = c.now()
 		f.place = c.idle.PushFront(f)
-		for c.idle.Len() > 0 {
-			oldest := c.idle.Back().Value.(*file[K])
-			if len(c.byKey) <= c.limit && f.since.Sub(oldest.since) < idleFile {
-				break
-			}
-			c.forget(oldest)
+		c.trim(f.since)
+	}
+}
+
+// rest closes the files that nobody needed for a while.
+func (c *files[K]) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trim(c.now())
+}
+
+// trim closes what rests too long, and what is too much. The caller holds mu.
+func (c *files[K]) trim(now time.Time) {
+	for c.idle.Len() > 0 {
+		oldest := c.idle.Back().Value.(*file[K])
+		if len(c.byKey) <= c.limit && now.Sub(oldest.since) < idleFile {
+			return
 		}
+		c.forget(oldest)
 	}
 }
 

@@ -102,6 +102,14 @@ func TestFilesRest(t *testing.T) {
 	if _, err := inUse.Stat(); err != nil || cache.Len() != 5 {
 		t.Errorf("a file that was just used was closed: %v, %d open", err, cache.Len())
 	}
+	now = now.Add(store.IdleFile - 1)
+	if cache.Rest(); cache.Len() != 2 {
+		t.Errorf("%d files are open after a rest, want the two used last", cache.Len())
+	}
+	now = now.Add(1)
+	if cache.Rest(); cache.Len() != 0 {
+		t.Errorf("%d files are open after a longer rest", cache.Len())
+	}
 }
 
 func TestFilesLimit(t *testing.T) {
