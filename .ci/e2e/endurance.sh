@@ -4,7 +4,7 @@
 # Resident memory, goroutines, descriptors and the bytes of the home directory of each node are written down; each mirror has to have each
 # release, and what gateways give has to be right to the byte. What is late is a figure, not a failure: the machine may be busy.
 # Environment: ENDURE_MINUTES (120), ENDURE_EVERY (seconds between releases, 300), ENDURE_SAMPLE (seconds between samples, 30), ENDURE_OUT
-# (a directory that keeps samples.csv, releases.csv and verdict.txt).
+# (a directory that keeps samples.csv, releases.csv and verdict.txt). A run of less than an hour only shows how flat all is: caches still fill.
 #
 # Needs curl and jq.
 # shellcheck source=.ci/e2e/lib.sh
@@ -247,7 +247,11 @@ done
 result=0
 "$work/judge" "$out/samples.csv" "$out/releases.csv" >"$out/table.txt" 2>&1 || result=$?
 cat "$out/table.txt"
-check "memory, goroutines and descriptors are flat, the disk is bounded" test "$result" = 0
+if ((minutes >= 60)); then
+  check "memory, goroutines and descriptors are flat, the disk is bounded" test "$result" = 0
+else
+  check "there is a verdict on each node" test "$(grep -c ' home ' "$out/table.txt")" = "${#nodes[@]}"
+fi
 {
   cat "$out/table.txt"
   echo "$releases releases, every $every s for $minutes min; of gateways $right files right, $wrong wrong, $unanswered not answered; $late late"
