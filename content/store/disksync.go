@@ -294,8 +294,8 @@ func (d *Disk) liveSize() (n int64) {
 	return n
 }
 
-// Run syncs whenever SyncBytes have been put or SyncInterval has passed, until ctx ends; then once more. A failed sync
-// is logged and tried again; only the error of the last one is returned.
+// Run syncs whenever SyncBytes have been put or SyncInterval has passed, until ctx ends; then once more, and closes the files that
+// nobody needs any more. A failed sync is logged and tried again; only the error of the last one is returned.
 func (d *Disk) Run(ctx context.Context) error {
 	tick := time.NewTicker(d.cfg.SyncInterval)
 	defer tick.Stop()
@@ -305,6 +305,7 @@ func (d *Disk) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return d.Sync(context.WithoutCancel(ctx))
 		case <-tick.C:
+			d.files.rest()
 		case <-d.crowded:
 		}
 		switch err := d.Sync(context.WithoutCancel(ctx)); {
