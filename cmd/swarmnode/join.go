@@ -93,7 +93,7 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 	}
 	cfg.Export = o.export
 	cfg.Disk, cfg.CacheOnly = int64(o.disk), o.cacheOnly
-	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
+	err = a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
 		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -102,6 +102,11 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 		}
 		return a.mirror(ctx, n, o.json)
 	})
+	if errors.Is(err, node.ErrHomeBusy) { // such as the service of this machine
+		return fmt.Errorf("a node is already running with the home directory %s: tell it what to mirror with `swarmnode collections add ID --bootstrap ADDRESS`, "+
+			"stop it, or use another directory with --home", a.home)
+	}
+	return err
 }
 
 // follow begins to mirror what is asked for. What was mirrored before goes on even if an address does not answer now.
