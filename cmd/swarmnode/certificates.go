@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-
 )
 
 // tlsPairs checks the certificates that a file names: each with its key, and both there. What may not be read by who asks is left to

@@ -332,7 +332,7 @@ func (d *Directory) look(ctx context.Context) error {
 	d.trouble = err
 	d.mu.Unlock()
 	if err != nil && !told && ctx.Err() == nil {
-		d.cfg.Log.Warn("the exported tree is not up to date and tried again", "directory", d.cfg.Dir, "release", m.Release, "reason", err)
+		d.cfg.Log.Warn("the exported tree is not up to date: it is tried again, do what the error says if it stays", "directory", d.cfg.Dir, "release", m.Release, "error", err)
 	}
 	return err
 }
