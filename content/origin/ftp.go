@@ -45,9 +45,10 @@ func openFTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	}
 	if f.implicit || f.explicit {
 		var err error
-		if f.tls, err = tlsConfig(&o, f.host); err != nil {
+		if f.tls, err = tlsConfig(&o); err != nil {
 			return nil, err
 		}
+		f.tls.ServerName = f.host
 	}
 	if err := f.account(u); err != nil {
 		return nil, err
@@ -96,17 +97,12 @@ func (f *ftp) options(u *url.URL) error {
 
 // account finds out who to be: what the URL says, a password of .netrc, or anonymous with the address of whoever to write to.
 func (f *ftp) account(u *url.URL) error {
-	f.user = u.User.Username()
-	f.password, _ = u.User.Password()
-	if _, has := u.User.Password(); !has {
-		user, password, err := netrcLookup(f.o.Netrc, f.host)
-		if err != nil {
-			return err
-		}
-		if user != "" && (f.user == "" || f.user == user) {
-			f.user, f.password = user, password
-		}
+	who, err := login(f.o, u)
+	if err != nil {
+		return err
 	}
+	f.user = who.Username()
+	f.password, _ = who.Password()
 	if f.user == "" {
 		f.user, f.password = "anonymous", "swarmnode@"
 		if _, contact, ok := strings.Cut(f.o.UserAgent, "(+"); ok {

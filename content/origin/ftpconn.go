@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/textproto"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -96,9 +97,17 @@ func (c *ftpConn) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	ctx, stop := context.WithTimeout(ctx, c.f.o.Timeout)
 	defer stop()
 	if err := s.HandshakeContext(ctx); err != nil {
-		return nil, tlsError(c.f.host, err)
+		return nil, c.f.inWords(err)
 	}
 	return s, nil
+}
+
+// inWords is inWords with the name of the server.
+func (f *ftp) inWords(err error) error {
+	if refused := (*RefusedError)(nil); errors.As(inWords(&url.Error{Op: "TLS with", URL: f.shown, Err: err}), &refused) {
+		return refused
+	}
+	return err
 }
 
 // greet is what comes before the login.
@@ -323,8 +332,9 @@ func (c *ftpConn) transfer(ctx context.Context, offset int64, format string, arg
 	if c.tls != nil { // after the command: servers begin TLS when they begin to send
 		if d.conn, err = c.secure(ctx, conn); err != nil {
 			d.conn = conn
-			if _, said := d.finish(); said != nil && ended(err) {
-				err = said // such as that it wanted the session of the control connection to be resumed
+			_, last := d.finish()
+			if said := (*textproto.Error)(nil); errors.As(last, &said) && said.Code/100 == 5 && ended(err) {
+				err = &RefusedError{Reason: "the server does not take a data connection with TLS from here", Cause: said}
 			}
 			c.broken.Store(true)
 			return nil, fmt.Errorf("data connection: %w", err)
@@ -381,8 +391,8 @@ func (d *ftpData) finish() (string, error) {
 
 // ftpExplain turns the answers of a server into what the rest of the program knows.
 func ftpExplain(err error) error {
-	said := (*textproto.Error)(nil)
-	if !errors.As(err, &said) {
+	said, refused := (*textproto.Error)(nil), (*RefusedError)(nil)
+	if !errors.As(err, &said) || errors.As(err, &refused) {
 		return err
 	}
 	text := fmt.Sprintf("%d %s", said.Code, ftpSaid(said.Msg))

@@ -143,7 +143,7 @@ func (c *ftpConn) listing(ctx context.Context, command string) (string, error) {
 // does, the listing of the directory above does: what cannot be read must not look as if it had been deleted.
 func (c *ftpConn) absent(ctx context.Context, p string, err error) error {
 	said := (*textproto.Error)(nil)
-	if !errors.As(err, &said) || said.Code/100 != 5 || c.broken.Load() {
+	if !errors.As(err, &said) || said.Code/100 != 5 || errors.As(err, new(*RefusedError)) || c.broken.Load() {
 		return err
 	}
 	lower := strings.ToLower(said.Msg)

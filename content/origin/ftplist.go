@@ -36,7 +36,10 @@ var errFTPSkip = errors.New("nothing")
 
 // parseMLSD reads a line of MLSD or MLST (RFC 3659, section 7).
 func parseMLSD(line string) (ftpLine, error) {
-	facts, name, ok := strings.Cut(line, " ")
+	facts, name, ok := strings.Cut(line, "; ") // there may be a space in the target of a symlink
+	if !ok || strings.Contains(facts, " ") && !strings.Contains(strings.ToLower(facts), "link:") {
+		facts, name, ok = strings.Cut(line, " ")
+	}
 	if !ok || name == "" || !strings.Contains(facts, "=") {
 		return ftpLine{}, errFTPLine
 	}

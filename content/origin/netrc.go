@@ -4,138 +4,97 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// maxNetrc is how long a .netrc may be: 10,000 hosts.
+// maxNetrc is how long a file with passwords may be: thousands of machines.
 const maxNetrc = 1 << 20
 
-// netrcLookup gives the user and password for a host from a file such as ftp and curl read, .netrc: that named, else the one in the
-// home directory, if it is there. Both are "" if nothing in it is for the host.
-func netrcLookup(file, host string) (user, password string, err error) {
-	named := file != ""
-	if !named {
+// login gives the user name and password for an origin: those of the URL, what it lacks from the netrc file, else nil.
+func login(o Options, u *url.URL) (*url.Userinfo, error) {
+	if _, has := u.User.Password(); has {
+		return u.User, nil
+	}
+	name, asked := o.Netrc, o.Netrc != ""
+	if !asked {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", "", nil // a service may have none
+			return u.User, nil
 		}
-		file = filepath.Join(home, ".netrc")
+		name = filepath.Join(home, ".netrc")
 	}
-	info, err := os.Stat(file)
+	data, err := os.ReadFile(name)
 	switch {
-	case !named && errors.Is(err, fs.ErrNotExist):
-		return "", "", nil
-	case err == nil && info.Size() > maxNetrc:
-		err = fmt.Errorf("has %d bytes, at most %d are read", info.Size(), maxNetrc)
+	case !asked && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+		return u.User, nil
+	case err != nil:
+		return nil, fmt.Errorf("user names and passwords: %w", err)
+	case len(data) > maxNetrc:
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s is longer than %d bytes: is it a netrc file?", name, maxNetrc)}
 	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(file)
+	if user := parseNetrc(string(data), u.Hostname(), u.User.Username()); user != nil {
+		return user, nil
 	}
-	if err == nil {
-		user, password, err = parseNetrc(string(text), host)
-	}
-	if err != nil {
-		return "", "", &RefusedError{Reason: "passwords from " + file, Cause: err}
-	}
-	return user, password, nil
+	return u.User, nil
 }
 
-// parseNetrc reads "machine HOST login USER password PASSWORD", in any number of lines; "default" is for all other hosts. Macros are passed over.
-func parseNetrc(text, host string) (user, password string, err error) {
-	words, err := netrcWords(text)
-	if err != nil {
-		return "", "", err
-	}
-	here := false
-	for len(words) > 0 {
-		word := words[0]
-		words = words[1:]
-		if word == "default" {
-			if here {
-				return user, password, nil
-			}
-			here = true
+// parseNetrc finds the login of a machine, for a user if that is not "", as in netrc(5): the first that fits, "default" fits all.
+// Words are set apart by blanks; a password with a blank in it cannot be told. Macros are skipped.
+func parseNetrc(data, host, user string) *url.Userinfo {
+	var (
+		fits           bool
+		name, password string
+		words          []string
+	)
+	inMacro := false
+	for line := range strings.SplitSeq(data, "\n") {
+		fields := strings.Fields(line)
+		if inMacro = inMacro && len(fields) > 0; inMacro {
 			continue
 		}
-		if len(words) == 0 {
-			return "", "", fmt.Errorf("nothing follows %q", netrcSafe(word))
-		}
-		value := words[0]
-		words = words[1:]
-		switch word {
-		case "machine":
-			if here {
-				return user, password, nil
-			}
-			here = strings.EqualFold(value, host)
-		case "login", "password", "account":
-			if here && word == "login" {
-				user = value
-			} else if here && word == "password" {
-				password = value
-			}
-		default:
-			return "", "", fmt.Errorf("%q is not a word of such a file: machine, default, login, password", netrcSafe(word))
-		}
-	}
-	return user, password, nil
-}
-
-// netrcSafe keeps a password that stands in the wrong place out of an error.
-func netrcSafe(word string) string {
-	switch word {
-	case "machine", "login", "password", "account":
-		return word
-	}
-	return word[:min(len(word), 2)] + "…"
-}
-
-// netrcWords splits at white space; a word in double quotes may have some in it, and \" and \\. What follows macdef is left out up to
-// the next empty line, what follows # up to the end of the line, if it is the first on it.
-func netrcWords(text string) (words []string, err error) {
-	macro := false
-	for number, line := range strings.Split(text, "\n") {
-		line = strings.TrimSpace(line)
-		if macro || strings.HasPrefix(line, "#") {
-			macro = macro && line != ""
-			continue
-		}
-		for line != "" {
-			word, rest, ok := netrcWord(line)
-			if !ok {
-				return nil, fmt.Errorf("line %d: a quote that does not end", number+1)
-			}
-			if word == "macdef" {
-				macro = true
+		for i, f := range fields {
+			if f == "macdef" {
+				inMacro = true
+				fields = fields[:i]
 				break
 			}
-			words, line = append(words, word), strings.TrimLeft(rest, " \t")
+			if strings.HasPrefix(f, "#") && (i == 0 || len(words)%2 == 0 && fields[i-1] != "password") {
+				fields = fields[:i]
+				break
+			}
 		}
+		words = append(words, fields...)
 	}
-	return words, nil
-}
-
-// netrcWord takes the first word.
-func netrcWord(line string) (word, rest string, ok bool) {
-	if line[0] != '"' {
-		end := strings.IndexAny(line, " \t")
-		if end < 0 {
-			end = len(line)
+	done := func() bool { return fits && name != "" && (user == "" || name == user) }
+	for i := 0; i < len(words); i++ {
+		next := ""
+		if i+1 < len(words) {
+			next = words[i+1]
 		}
-		return line[:end], line[end:], true
-	}
-	var b strings.Builder
-	for i := 1; i < len(line); i++ {
-		switch {
-		case line[i] == '"':
-			return b.String(), line[i+1:], true
-		case line[i] == '\\' && i+1 < len(line):
+		switch words[i] {
+		case "machine", "default":
+			if done() {
+				return url.UserPassword(name, password)
+			}
+			fits, name, password = words[i] == "default" || strings.EqualFold(next, host), user, ""
+			if words[i] == "machine" {
+				i++
+			}
+		case "login":
+			name = next
+			i++
+		case "password":
+			password = next
+			i++
+		case "account":
 			i++
 		}
-		b.WriteByte(line[i])
 	}
-	return "", "", false
+	if done() {
+		return url.UserPassword(name, password)
+	}
+	return nil
 }

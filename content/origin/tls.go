@@ -8,9 +8,9 @@ import (
 	"os"
 )
 
-// tlsConfig is for connections to a host: certificates are believed if the system's authorities, or those of Access.CACert, say so.
-func tlsConfig(o *Options, host string) (*tls.Config, error) {
-	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+// tlsConfig is for connections to servers: their certificates are believed if the system's authorities, or those of Access.CACert, say so.
+func tlsConfig(o *Options) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CACert == "" {
 		return c, nil
 	}
@@ -27,8 +27,9 @@ func tlsConfig(o *Options, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// tlsError says what is wrong with a server's TLS, and who can do what about it. Errors that are not of TLS stay as they are.
-func tlsError(host string, err error) error {
+// inWords says what is wrong with a server's TLS, and who can do what about it. Errors that are not of TLS stay as they are.
+func inWords(err error) error {
+	host := "the server"
 	invalid, name, authority := x509.CertificateInvalidError{}, x509.HostnameError{}, x509.UnknownAuthorityError{}
 	record, alert := tls.RecordHeaderError{}, tls.AlertError(0)
 	switch {

@@ -1,0 +1,116 @@
+package origin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"swarmnode/content"
+)
+
+// A real FTP server: FTP_URL is where its top is, FTP_TREE the same tree on the disk. Both are compared, byte by byte.
+func TestFTPServer(t *testing.T) {
+	rawURL, tree := os.Getenv("FTP_URL"), os.Getenv("FTP_TREE")
+	if os.Getenv("SWARMNODE_E2E") == "" || rawURL == "" {
+		t.Skip("needs SWARMNODE_E2E=1, and an FTP server at FTP_URL that shows FTP_TREE")
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(t.Context(), rawURL, Options{AllowPrivate: true, Timeout: 10 * time.Second, Access: Access{CACert: os.Getenv("FTP_CACERT")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	first, l := ftpListed(t, f, Before{})
+	t.Logf("%s: %d paths, %d commands", u.Redacted(), len(first), l.Requests)
+	for _, b := range l.Bad {
+		t.Logf("not published: %v", b.Err)
+	}
+	for _, e := range first {
+		if err := likeOnDisk(t.Context(), f, e, tree); err != "" {
+			t.Errorf("%q: %s", e.Path, err)
+		}
+	}
+	again, l := ftpListed(t, f, Before{Memo: l.Memo, Entry: func(p string) (Entry, bool) { e, ok := first[p]; return e, ok }})
+	t.Logf("once more: %d paths, %d commands", len(again), l.Requests)
+	for p, e := range first {
+		if again[p].Stamp != e.Stamp {
+			t.Errorf("%q had the stamp %q, has %q", p, e.Stamp, again[p].Stamp)
+		}
+	}
+}
+
+// ftpListed gives all that an origin lists.
+func ftpListed(t *testing.T, o Origin, before Before) (map[string]Entry, Listing) {
+	t.Helper()
+	out := map[string]Entry{}
+	l, err := o.List(t.Context(), before, func(e Entry) error {
+		out[e.Path] = e
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, l
+}
+
+// likeOnDisk compares an entry with what it is on the disk, and says what is different.
+func likeOnDisk(ctx context.Context, o Origin, e Entry, tree string) string {
+	name := filepath.Join(tree, filepath.FromSlash(e.Path))
+	info, err := os.Lstat(name)
+	if _, broken := os.Lstat(name + "\nline"); err != nil && broken == nil {
+		return "" // the half of a name with a line break
+	}
+	if err != nil {
+		return err.Error()
+	}
+	if e.IsDir() != info.IsDir() || e.Mode&0o777 != uint32(info.Mode().Perm()) {
+		return "mode " + info.Mode().String()
+	}
+	if e.Mode&^0o7777 == content.ModeLink {
+		if target, _ := os.Readlink(name); target != e.Target && !strings.HasPrefix(target, "/") {
+			return "target " + target
+		}
+		return ""
+	}
+	if !e.IsFile() {
+		return ""
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	b, err := o.Open(ctx, e, 0, "")
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return "" // some servers list what they do not give
+		}
+		return err.Error()
+	}
+	defer b.Close()
+	got, err := io.ReadAll(b)
+	if err != nil {
+		return err.Error()
+	}
+	if sum := sha256.Sum256(want); sum != sha256.Sum256(got) {
+		return "content is not " + hex.EncodeToString(sum[:4])
+	}
+	if b.Mtime != info.ModTime().Truncate(time.Second).UnixNano() {
+		return "time " + time.Unix(0, b.Mtime).String()
+	}
+	if same, err := b.Still(ctx); err != nil || !same {
+		return "it has not changed, and is said to have"
+	}
+	return ""
+}
