@@ -25,6 +25,8 @@ func openers() map[string]opener {
 		"ftpes": openFTP,
 
 		// A web server with index pages: http.go.
+		"http":  openHTTP,
+		"https": openHTTP,
 
 		// Something behind SSH: sftp.go.
 
