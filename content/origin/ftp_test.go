@@ -33,18 +33,20 @@ func dialFTP(t *testing.T, s *fakeFTP, scheme, p string, o Options) *ftp {
 
 // without takes features away from a server.
 func (s *fakeFTP) without(names ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.feats = slices.DeleteFunc(s.feats, func(f string) bool { return slices.Contains(names, strings.Fields(f)[0]) })
 }
 
 // refuse makes the server answer a command, all its arguments or one, with reply.
 func (s *fakeFTP) refuse(cmd, arg, reply string) {
-	s.hook = func(c *fakeConn, gotCmd, gotArg string) bool {
+	s.onCommand(func(c *fakeConn, gotCmd, gotArg string) bool {
 		if gotCmd != cmd || arg != "" && arg != gotArg {
 			return false
 		}
 		c.reply("%s", reply)
 		return true
-	}
+	})
 }
 
 var ftpTree = map[string]string{"a/b/c": "three", "a/ lead": "", "a/trail ": "t", "a/x -> y": "arrow", "z": "last", ".hidden": "h", "empty/": "", "ä €": "u",
@@ -62,7 +64,7 @@ func TestFTPList(t *testing.T) {
 		{"LIST", func(s *fakeFTP) { s.without("MLST", "MLSD") }, false},
 		{"MLSD that is none", func(s *fakeFTP) { s.refuse("MLSD", "", "502 not here") }, false},
 		{"PASV to somewhere else", func(s *fakeFTP) {
-			s.hook = func(c *fakeConn, cmd, _ string) bool {
+			s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 				switch cmd {
 				case "EPSV":
 					c.reply("502 what?")
@@ -71,10 +73,10 @@ func TestFTPList(t *testing.T) {
 					c.reply("227 there (192,0,2,1,%d,%d)", port>>8, port&255)
 				}
 				return cmd == "EPSV" || cmd == "PASV"
-			}
+			})
 		}, true},
 		{"links without targets", func(s *fakeFTP) {
-			s.hook = func(c *fakeConn, cmd, _ string) bool {
+			s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 				if cmd != "MLSD" {
 					return false
 				}
@@ -88,7 +90,7 @@ func TestFTPList(t *testing.T) {
 				}
 				c.send(b.String(), "226 done")
 				return true
-			}
+			})
 		}, true},
 	} {
 		s := newFakeFTP(t, ftpTree)
@@ -180,10 +182,10 @@ func TestFTPStamps(t *testing.T) {
 	list("not young any more: once more to be sure", true, 1)
 	list("not young any more", true, 0)
 	at = at.AddDate(0, 8, 0)
-	s.year = 2027
+	s.set(func() { s.year = 2027 })
 	list("old: a day instead of a minute", true, 1)
 	list("old", true, 0)
-	s.year = 2026
+	s.set(func() { s.year = 2026 })
 	change("more", at.Add(-time.Hour))
 	list("changed an hour ago", false, 0)
 	list("stays", true, 0)
@@ -239,7 +241,7 @@ func TestFTPOpen(t *testing.T) {
 	if same, err := b.Still(t.Context()); same || err != nil {
 		t.Errorf("changed, and still the same: %v", err)
 	}
-	s.hook = nil
+	s.onCommand(nil)
 	s.without("MLST", "MLSD")
 	s.put("d/f", "9876543210")
 	f = dialFTP(t, s, "ftp", "/", Options{})
@@ -248,12 +250,12 @@ func TestFTPOpen(t *testing.T) {
 		t.Errorf("%v", n)
 	}
 	// The hook is called for all that is asked from here on: nothing but RETR works.
-	s.hook = func(c *fakeConn, cmd, _ string) bool {
+	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 		if cmd == "SIZE" || cmd == "MDTM" {
 			c.reply("500 what?")
 		}
 		return cmd == "SIZE" || cmd == "MDTM"
-	}
+	})
 	b, err := f.Open(t.Context(), Entry{Path: "d/f", Size: SizeUnknown}, 3, "x")
 	if err != nil {
 		t.Fatal(err)
@@ -304,9 +306,7 @@ func TestFTPTorn(t *testing.T) {
 		{"nobody knows how long", "01234", "226 done", "", unknown, true},
 		{"nobody knows how long nor whether", "01234", "", "nobody says", unknown, false},
 	} {
-		s.mu.Lock()
-		s.hook = send(c.data, c.last)
-		s.mu.Unlock()
+		s.onCommand(send(c.data, c.last))
 		b, err := f.Open(t.Context(), c.e, 0, "")
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -322,7 +322,7 @@ func TestFTPTorn(t *testing.T) {
 func TestFTPAbsent(t *testing.T) {
 	for _, vague := range []bool{false, true} {
 		s := newFakeFTP(t, map[string]string{"d/f": "1", "d/locked/": "", "d/secret": "2", "x": "3"})
-		s.hook = func(c *fakeConn, cmd, arg string) bool {
+		s.onCommand(func(c *fakeConn, cmd, arg string) bool {
 			if cmd != "CWD" && cmd != "RETR" {
 				return false
 			}
@@ -339,7 +339,7 @@ func TestFTPAbsent(t *testing.T) {
 				c.reply("550 No such file")
 			}
 			return true
-		}
+		})
 		f := dialFTP(t, s, "ftp", "/", Options{})
 		got, l := ftpListed(t, f, Before{})
 		if d := cmp.Diff([]string{"d", "d/f", "d/secret", "x"}, slices.SortedFunc(maps.Keys(got), content.ComparePaths)); d != "" || len(l.Bad) != 1 {
@@ -368,12 +368,12 @@ func TestFTPHalfListing(t *testing.T) {
 	} {
 		s := newFakeFTP(t, nil)
 		s.without("MLST", "MLSD")
-		s.hook = func(f *fakeConn, cmd, _ string) bool {
+		s.onCommand(func(f *fakeConn, cmd, _ string) bool {
 			if cmd == "LIST" {
 				f.send(c.data, c.last)
 			}
 			return cmd == "LIST"
-		}
+		})
 		if _, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}

@@ -32,7 +32,7 @@ func TestFTPFewer(t *testing.T) {
 	s := newFakeFTP(t, files)
 	var mu sync.Mutex
 	in := map[*fakeConn]bool{}
-	s.hook = func(c *fakeConn, cmd, _ string) bool {
+	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if cmd == "GREETING" {
@@ -43,7 +43,7 @@ func TestFTPFewer(t *testing.T) {
 			in[c] = true
 		}
 		return false
-	}
+	})
 	f := dialFTP(t, s, "ftp", "/", Options{Connections: 6})
 	got, l := ftpListed(t, f, Before{})
 	if len(got) != 80 || len(l.Bad) > 0 {
@@ -70,8 +70,7 @@ func TestFTPIdle(t *testing.T) {
 		s.hangUp()
 	}
 	said := false
-	s.mu.Lock()
-	s.hook = func(c *fakeConn, cmd, _ string) bool {
+	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 		if cmd != "CWD" || said {
 			return false
 		}
@@ -79,8 +78,7 @@ func TestFTPIdle(t *testing.T) {
 		c.reply("421 Timeout.")
 		_ = c.conn.Close()
 		return true
-	}
-	s.mu.Unlock()
+	})
 	f = dialFTP(t, s, "ftp", "/", Options{})
 	if _, err := readTop(t, f); !errors.As(err, new(*BusyError)) {
 		t.Errorf("421 on a new connection: %v", err)
@@ -128,12 +126,12 @@ func TestFTPRefused(t *testing.T) {
 		}
 	}
 	s := newFakeFTP(t, nil)
-	s.hook = func(c *fakeConn, cmd, _ string) bool {
+	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 		if cmd == "EPSV" || cmd == "PASV" {
 			c.reply("500 no")
 		}
 		return cmd == "EPSV" || cmd == "PASV"
-	}
+	})
 	if _, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); !errors.As(err, new(*RefusedError)) {
 		t.Errorf("neither EPSV nor PASV: %v", err)
 	}
@@ -191,13 +189,13 @@ func TestFTPLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readTop(t, o.(*ftp)); err != nil || s.commands()["LIST"] != 1 || !slices.Contains(s.said, "LIST -a") {
-		t.Errorf("%q, %v", s.said, err)
+	if _, err := readTop(t, o.(*ftp)); err != nil || s.commands()["LIST"] != 1 || !slices.Contains(s.lines(), "LIST -a") {
+		t.Errorf("%q, %v", s.lines(), err)
 	}
 	// A server that could tell modes is asked to.
-	s.feats = []string{"MLST type*;size*;modify*;unix.mode;"}
-	if _, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); err != nil || !slices.Contains(s.said, "OPTS MLST type;size;modify;unix.mode;") {
-		t.Errorf("%q, %v", s.said, err)
+	s.set(func() { s.feats = []string{"MLST type*;size*;modify*;unix.mode;"} })
+	if _, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); err != nil || !slices.Contains(s.lines(), "OPTS MLST type;size;modify;unix.mode;") {
+		t.Errorf("%q, %v", s.lines(), err)
 	}
 }
 
@@ -211,7 +209,7 @@ func TestFTPSilence(t *testing.T) {
 			if cancel {
 				timeout = time.Hour
 			}
-			s.hook = func(c *fakeConn, cmd, _ string) bool {
+			s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 				if cmd != silent && (cmd != "MLSD" || silent != "data") {
 					return false
 				}
@@ -229,7 +227,7 @@ func TestFTPSilence(t *testing.T) {
 				}
 				_, _ = io.Copy(io.Discard, c.conn) // until the other end has had enough
 				return true
-			}
+			})
 			f := dialFTP(t, s, "ftp", "/", Options{Timeout: timeout})
 			err := f.with(ctx, func(c *ftpConn) error {
 				_, err := c.readDir(ctx, "")
@@ -251,7 +249,7 @@ func TestFTPSilence(t *testing.T) {
 func TestFTPEndless(t *testing.T) {
 	s := newFakeFTP(t, nil)
 	page := strings.Repeat("type=file;size=1;modify=20261120102030; "+strings.Repeat("x", 200)+"\r\n", 1000)
-	s.hook = func(c *fakeConn, cmd, _ string) bool {
+	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
 		if cmd != "MLSD" {
 			return false
 		}
@@ -261,7 +259,7 @@ func TestFTPEndless(t *testing.T) {
 			_, err = io.WriteString(conn, page)
 		}
 		return true
-	}
+	})
 	if _, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "--exclude") {
 		t.Error(err)
 	}
@@ -343,10 +341,10 @@ func TestFTPTLS(t *testing.T) {
 		{"for another name", "ftps", wrong, wrongCA, "certificate"},
 	} {
 		s := newFakeFTP(t, map[string]string{"f": "secret", "d/empty": ""})
-		s.tls = c.server
-		s.hook = func(f *fakeConn, cmd, _ string) bool {
+		s.set(func() { s.tls = c.server })
+		s.onCommand(func(f *fakeConn, cmd, _ string) bool {
 			if cmd == "GREETING" && c.scheme == "ftps" {
-				f.conn = tls.Server(f.conn, s.tls)
+				f.conn = tls.Server(f.conn, c.server)
 			}
 			if cmd == "PWD" || cmd == "CWD" {
 				if !f.prot {
@@ -357,7 +355,7 @@ func TestFTPTLS(t *testing.T) {
 				t.Errorf("%s: a data connection that does not resume the session", c.name)
 			}
 			return false
-		}
+		})
 		f := dialFTP(t, s, c.scheme, "/", Options{Access: Access{CACert: c.ca, Netrc: "/dev/null"}})
 		lines, err := readTop(t, f)
 		if c.want != "" {

@@ -90,7 +90,7 @@ func FuzzFTPLine(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if l.name == "" || l.size < SizeUnknown || l.mode > 0o7777 || l.kind == 0 || l.kind != ftpLink && l.target != "" || !strings.HasSuffix(line, l.name) && l.target == "" {
+			if l.name == "" || l.size < SizeUnknown || l.mode > 0o7777 || l.kind == 0 || l.kind != ftpLink && l.target != "" || l.kind != ftpLink && !strings.HasSuffix(line, l.name) {
 				t.Errorf("%q: %+v", line, l)
 			}
 			d := directory{path: "d"}

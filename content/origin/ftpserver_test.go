@@ -95,12 +95,36 @@ func (s *fakeFTP) url(scheme, p string) string {
 	return (&url.URL{Scheme: scheme, Host: s.listen.Addr().String(), Path: p}).String()
 }
 
-// commands gives how often each command was given.
-func (s *fakeFTP) commands() map[string]int {
+// set changes how the server is.
+func (s *fakeFTP) set(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	change()
+}
+
+// onCommand has commands answered by hook.
+func (s *fakeFTP) onCommand(hook func(c *fakeConn, cmd, arg string) bool) {
+	s.set(func() { s.hook = hook })
+}
+
+// config is that of TLS.
+func (s *fakeFTP) config() *tls.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tls
+}
+
+// lines gives all commands.
+func (s *fakeFTP) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.said)
+}
+
+// commands gives how often each command was given.
+func (s *fakeFTP) commands() map[string]int {
 	out := map[string]int{}
-	for _, line := range s.said {
+	for _, line := range s.lines() {
 		out[strings.SplitN(line, " ", 2)[0]]++
 	}
 	return out
@@ -168,10 +192,10 @@ func (c *fakeConn) run() {
 		if c.ask(cmd, arg) {
 			continue
 		}
-		if cmd == "AUTH" && c.s.tls != nil {
+		if config := c.s.config(); cmd == "AUTH" && config != nil {
 			c.reply("234 now")
 			raw := c.conn
-			c.conn = tls.Server(raw, c.s.tls)
+			c.conn = tls.Server(raw, config)
 			in = bufio.NewReader(c.conn)
 			continue
 		}
@@ -207,7 +231,9 @@ func (c *fakeConn) do(cmd, arg string) {
 	case "PASS":
 		c.reply("230 welcome")
 	case "FEAT":
-		c.reply("211-features\r\n %s\r\n211 end", strings.Join(c.s.feats, "\r\n "))
+		var feats string
+		c.s.set(func() { feats = strings.Join(c.s.feats, "\r\n ") })
+		c.reply("211-features\r\n %s\r\n211 end", feats)
 	case "PWD":
 		c.reply(`257 "/" is it`)
 	case "TYPE", "OPTS", "PBSZ":
@@ -317,7 +343,7 @@ func (c *fakeConn) data() (net.Conn, error) {
 	if err != nil || !c.prot {
 		return conn, err
 	}
-	s := tls.Server(conn, c.s.tls)
+	s := tls.Server(conn, c.s.config())
 	if err := s.Handshake(); err != nil {
 		_ = conn.Close()
 		return nil, err
