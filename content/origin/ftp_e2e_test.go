@@ -1,10 +1,11 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
@@ -91,20 +92,20 @@ func likeOnDisk(ctx context.Context, o Origin, e Entry, tree string) string {
 	if err != nil {
 		return err.Error()
 	}
-	b, err := o.Open(ctx, e, 0, "")
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return "" // some servers list what they do not give
+	got, b, err := readFrom(ctx, o, e, 0, "")
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "" // some servers list what they do not give
+	case err != nil:
+		return err.Error()
+	case sha256.Sum256(want) != sha256.Sum256(got):
+		return "another content"
+	}
+	if half := int64(len(want) / 2); half > 0 {
+		got, b, err := readFrom(ctx, o, e, half, b.Version)
+		if err != nil || b.Offset != half || !bytes.Equal(got, want[half:]) {
+			return fmt.Sprintf("from %d on: from %d on, %v", half, b.Offset, err)
 		}
-		return err.Error()
-	}
-	defer b.Close()
-	got, err := io.ReadAll(b)
-	if err != nil {
-		return err.Error()
-	}
-	if sum := sha256.Sum256(want); sum != sha256.Sum256(got) {
-		return "content is not " + hex.EncodeToString(sum[:4])
 	}
 	if b.Mtime != info.ModTime().Truncate(time.Second).UnixNano() {
 		return "time " + time.Unix(0, b.Mtime).String()
@@ -113,4 +114,15 @@ func likeOnDisk(ctx context.Context, o Origin, e Entry, tree string) string {
 		return "it has not changed, and is said to have"
 	}
 	return ""
+}
+
+// readFrom opens a file and reads what comes.
+func readFrom(ctx context.Context, o Origin, e Entry, offset int64, version string) ([]byte, *Body, error) {
+	b, err := o.Open(ctx, e, offset, version)
+	if err != nil {
+		return nil, &Body{}, err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(b)
+	return data, b, err
 }
