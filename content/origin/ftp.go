@@ -73,6 +73,7 @@ type ftp struct {
 	now  func() time.Time
 	pool ftpPool
 	zone ftpZone
+	torn sync.Map // paths of files that were not as listed: of them the server is asked again
 }
 
 // options reads path and query.

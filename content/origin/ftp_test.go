@@ -312,6 +312,9 @@ func TestFTPTorn(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		got, err := b.all(t)
+		if _, torn := f.torn.LoadAndDelete("f"); torn != (c.name == "short" || c.name == "long" || c.name == "cut, and it says nothing") {
+			t.Errorf("%s: asked again before the next try: %v", c.name, torn)
+		}
 		if c.ok && (got != c.data || err != nil) || !c.ok && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %q, %v, want %q", c.name, got, err, c.want)
 		}

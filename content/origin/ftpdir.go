@@ -242,7 +242,7 @@ func (s *ftpStamps) stamp(c *ftpConn, e *Entry, l ftpLine) error {
 	over := !s.young(l, s.last)
 	switch {
 	case known && (!hadSecond || over):
-		e.Stamp = was.Stamp
+		e.Stamp, e.Mtime = was.Stamp, was.Mtime
 		return nil
 	case !hadSecond && !s.young(l, s.f.now()):
 		e.Stamp = said

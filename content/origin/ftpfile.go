@@ -23,7 +23,7 @@ func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (
 	}
 	err = f.with(ctx, func(c *ftpConn) error {
 		now := ftpState{size: e.Size, mtime: e.Mtime}
-		if offset > 0 || !c.exact() || e.Size < 0 || e.Mtime == 0 {
+		if _, torn := f.torn.LoadAndDelete(p); torn || offset > 0 || !c.exact() || e.Size < 0 || e.Mtime == 0 {
 			if now, err = c.state(p); err != nil {
 				return err
 			}
@@ -150,6 +150,7 @@ func (b *ftpBody) Read(p []byte) (int, error) {
 	switch {
 	case b.size >= 0 && b.at > b.size:
 		b.d.abort()
+		b.c.f.torn.Store(b.path, true)
 		b.end(fmt.Errorf("%q goes on after the %d bytes that it was to have: it has changed", b.path, b.size))
 	case isEOF(err):
 		b.end(b.finish())
@@ -170,6 +171,7 @@ func (b *ftpBody) finish() error {
 		return fmt.Errorf("read %q after %d bytes: %w", b.path, b.at, ftpExplain(err))
 	case b.size >= 0 && b.at < b.size:
 		b.c.broken.Store(true)
+		b.c.f.torn.Store(b.path, true)
 		return fmt.Errorf("read %q: ends after %d of %d bytes: %w", b.path, b.at, b.size, io.ErrUnexpectedEOF)
 	case err != nil && b.size < 0:
 		return fmt.Errorf("read %q: nobody says that it is whole after %d bytes: %w", b.path, b.at, err)
