@@ -59,12 +59,12 @@ func openFTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 
 // ftp is a tree on an FTP server.
 type ftp struct {
-	o              Options
-	shown          string // the URL, without a password
-	host, addr     string
-	top            string // path of the URL
-	user, password string
-	listCommand    string // of a server without MLSD
+	o           Options
+	shown       string // the URL, without a password
+	host, addr  string
+	top         string // path of the URL
+	who         *url.Userinfo
+	listCommand string // of a server without MLSD
 
 	implicit, explicit bool
 	tls                *tls.Config // nil: none
@@ -102,17 +102,18 @@ func (f *ftp) account(u *url.URL) error {
 	if err != nil {
 		return err
 	}
-	f.user = who.Username()
-	f.password, _ = who.Password()
-	if f.user == "" {
-		f.user, f.password = "anonymous", "swarmnode@"
+	user := who.Username()
+	password, _ := who.Password()
+	if user == "" {
+		user, password = "anonymous", "swarmnode@"
 		if _, contact, ok := strings.Cut(f.o.UserAgent, "(+"); ok {
-			f.password = strings.TrimSuffix(contact, ")")
+			password = strings.TrimSuffix(contact, ")")
 		}
-	} else if f.tls == nil && f.user != "anonymous" && f.user != "ftp" {
+	} else if f.tls == nil && user != "anonymous" && user != "ftp" {
 		f.o.Log.Warn("the password goes over the network for all to read: ftpes:// is FTP with TLS", "origin", f.shown)
 	}
-	if strings.ContainsAny(f.user+f.password, "\r\n\x00") {
+	f.who = url.UserPassword(user, password)
+	if strings.ContainsAny(user+password, "\r\n\x00") {
 		return &RefusedError{Reason: f.shown + ": a user name or password has no line breaks"}
 	}
 	return nil
@@ -238,123 +239,4 @@ func (z *ftpZone) learn(listed, exact time.Time) {
 // ahead gives the difference, or ok = false.
 func (z *ftpZone) ahead() (d time.Duration, ok bool) {
 	return time.Duration(z.seconds.Load()) * time.Second, z.known.Load()
-}
-
-// ftpPool has the connections. A server that allows fewer than were meant to be is asked for no more than it gave, until the next
-// listing.
-type ftpPool struct {
-	mu     sync.Mutex // guards all below
-	idle   []*ftpConn
-	open   int // connections there are, or are being made
-	limit  int // how many there may be
-	most   int // how many there may ever be
-	closed bool
-	free   chan struct{} // closed, and another one made, when a connection or the room for one came free
-}
-
-// get gives an idle connection or makes one, waiting for room.
-func (p *ftpPool) get(ctx context.Context, connect func(context.Context) (*ftpConn, error)) (*ftpConn, error) {
-	for {
-		c, room, wait, err := p.take()
-		if c != nil || err != nil {
-			return c, err
-		}
-		if !room {
-			select {
-			case <-wait:
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		if c, err = connect(ctx); err == nil {
-			return c, nil
-		}
-		if !p.fewer(err) {
-			return nil, err
-		}
-	}
-}
-
-// take gives a connection, or room to make one, or what to wait for.
-func (p *ftpPool) take() (c *ftpConn, room bool, wait <-chan struct{}, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, false, nil, net.ErrClosed
-	}
-	for len(p.idle) > 0 {
-		c = p.idle[len(p.idle)-1]
-		p.idle = p.idle[:len(p.idle)-1]
-		if time.Since(c.since) < ftpIdle {
-			c.used = true
-			return c, false, nil, nil
-		}
-		c.quit()
-		p.open--
-	}
-	if p.open < p.limit {
-		p.open++
-		return nil, true, nil, nil
-	}
-	return nil, false, p.free, nil
-}
-
-// fewer takes back the room for a connection that could not be made. It reports whether to wait for one of the others instead.
-func (p *ftpPool) fewer(err error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open--
-	p.signal()
-	busy := (*BusyError)(nil)
-	if !errors.As(err, &busy) || p.open == 0 {
-		return false
-	}
-	p.limit = p.open
-	return true
-}
-
-// put takes a connection back.
-func (p *ftpPool) put(c *ftpConn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer p.signal()
-	if c.broken.Load() || p.closed {
-		c.quit()
-		p.open--
-		return
-	}
-	c.since, c.lent = time.Now(), false
-	p.idle = append(p.idle, c)
-}
-
-// drop ends those that are idle: one of them was found dead.
-func (p *ftpPool) drop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer p.signal()
-	for _, c := range p.idle {
-		c.quit()
-		p.open--
-	}
-	p.idle = nil
-}
-
-func (p *ftpPool) reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.limit = p.most
-}
-
-func (p *ftpPool) close() {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.drop()
-}
-
-// signal wakes those who wait; p.mu is held.
-func (p *ftpPool) signal() {
-	close(p.free)
-	p.free = make(chan struct{})
 }

@@ -144,9 +144,10 @@ func (c *ftpConn) greet(ctx context.Context) error {
 
 // login says who we are and how we want things.
 func (c *ftpConn) login() error {
-	code, msg, err := c.cmd("USER %s", c.f.user)
+	code, msg, err := c.cmd("USER %s", c.f.who.Username())
 	if err == nil && code == 331 {
-		code, msg, err = c.cmd("PASS %s", c.f.password)
+		password, _ := c.f.who.Password()
+		code, msg, err = c.cmd("PASS %s", password)
 	}
 	if err != nil {
 		return err
@@ -219,7 +220,7 @@ func (f *ftp) loginError(code int, msg string) error {
 	case code/100 == 4, containsAny(lower, "too many", "maximum", "limit", "connections", "later", "busy"):
 		return &BusyError{Cause: said}
 	}
-	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): a user and password can be in the URL, ftp://USER:PASSWORD@%s/, or in a file for --netrc", f.addr, f.user, said, f.host)}
+	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): a user and password can be in the URL, ftp://USER:PASSWORD@%s/, or in a file for --netrc", f.addr, f.who.Username(), said, f.host)}
 }
 
 func containsAny(s string, parts ...string) bool {

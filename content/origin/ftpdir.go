@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"swarmnode/content"
 )
 
 // ftpYoung is how old a file must be for a stamp without seconds to vouch for it: the minute that the listing names is over, and
@@ -80,7 +82,7 @@ func (c *ftpConn) lines(ctx context.Context, dir, command string) ([]ftpLine, er
 		return nil, err
 	}
 	var out []ftpLine
-	strange := ""
+	strange, count := "", 0
 	understood := false
 	for line := range strings.SplitSeq(strings.TrimSuffix(raw, "\n"), "\n") {
 		line = strings.TrimSuffix(line, "\r")
@@ -100,7 +102,9 @@ func (c *ftpConn) lines(ctx context.Context, dir, command string) ([]ftpLine, er
 		case errors.Is(err, errFTPSkip):
 			understood = true
 		default:
-			out = append(out, ftpLine{name: line})
+			if count++; count <= maxBad {
+				out = append(out, ftpLine{name: line[:min(len(line), content.MaxName)]})
+			}
 			strange = line
 		}
 	}
@@ -180,6 +184,7 @@ type ftpStamps struct {
 }
 
 func (s *ftpStamps) entries(c *ftpConn, dir string, lines []ftpLine) (out []Entry, bad []Bad, err error) {
+	patience := time.Now().Add(ftpListTime)
 	for _, l := range lines {
 		e := Entry{Path: pathIn(dir, l.name), Mode: ftpMode(l.kind) | l.mode, Target: l.target}
 		switch l.kind {
@@ -197,7 +202,7 @@ func (s *ftpStamps) entries(c *ftpConn, dir string, lines []ftpLine) (out []Entr
 			if !l.hasMode {
 				e.Mode |= 0o644
 			}
-			if err := s.stamp(c, &e, l); err != nil {
+			if err := s.stamp(c, &e, l, time.Now().Before(patience)); err != nil {
 				return nil, nil, err
 			}
 		case ftpDir:
@@ -225,8 +230,8 @@ func (c *ftpConn) relative(p, target string) string {
 
 // stamp says of a file what will be the same while it does not change. A line of MLSD has seconds. One of LIST has a minute, and
 // only a day once the file is half a year old: then the stamp stays that of the last listing as long as it agrees. Of young files
-// MDTM tells the second.
-func (s *ftpStamps) stamp(c *ftpConn, e *Entry, l ftpLine) error {
+// MDTM tells the second, if there is time to ask; without it nothing vouches for them.
+func (s *ftpStamps) stamp(c *ftpConn, e *Entry, l ftpLine, ask bool) error {
 	if l.time.IsZero() || l.size < 0 {
 		return nil
 	}
@@ -247,7 +252,7 @@ func (s *ftpStamps) stamp(c *ftpConn, e *Entry, l ftpLine) error {
 	case !hadSecond && !s.young(l, s.f.now()):
 		e.Stamp = said
 		return nil
-	case !s.f.o.wanted(e.Path) || !c.has("MDTM"):
+	case !ask || !s.f.o.wanted(e.Path) || !c.has("MDTM"):
 		return nil
 	}
 	t, err := c.modified(c.at(e.Path))
