@@ -102,12 +102,12 @@ func (c *ftpConn) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return s, nil
 }
 
-// inWords is inWords with the name of the server.
+// inWords says what TLS has against the server.
 func (f *ftp) inWords(err error) error {
-	if refused := (*RefusedError)(nil); errors.As(inWords(&url.Error{Op: "TLS with", URL: f.shown, Err: err}), &refused) {
-		return refused
+	if record := (tls.RecordHeaderError{}); errors.As(err, &record) {
+		return &RefusedError{Reason: f.addr + ": there is no TLS at this port: ftps:// begins with TLS, ftpes:// without, on the port of ftp://", Cause: err}
 	}
-	return err
+	return inWords(&url.URL{Scheme: "ftps", Host: f.addr}, err)
 }
 
 // greet is what comes before the login.

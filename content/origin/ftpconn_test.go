@@ -2,16 +2,12 @@ package origin
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -305,30 +301,24 @@ func TestFTPSettle(t *testing.T) {
 	}
 }
 
-// certificate makes one that is its own authority, for a name or address, and gives the file that it can be believed by.
-func certificate(t *testing.T, ip string, until time.Time) (*tls.Config, string) {
+// ftpCertificate makes what a server shows for an address, and the file that it can be believed by.
+func ftpCertificate(t *testing.T, ip string, until time.Time) (*tls.Config, string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: until, IPAddresses: []net.IP{net.ParseIP(ip)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := certificate(t, func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter, c.IPAddresses = time.Unix(0, 0), until, []net.IP{net.ParseIP(ip)}
+	})
 	file := filepath.Join(t.TempDir(), "cert.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, file
+	return &tls.Config{Certificates: []tls.Certificate{cert}}, file
 }
 
 func TestFTPTLS(t *testing.T) {
-	good, ca := certificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
-	_, otherCA := certificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
-	old, oldCA := certificate(t, "127.0.0.1", time.Now().AddDate(0, 0, -1))
-	wrong, wrongCA := certificate(t, "127.0.0.2", time.Now().AddDate(1, 0, 0))
+	good, ca := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
+	_, otherCA := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
+	old, oldCA := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(0, 0, -1))
+	wrong, wrongCA := ftpCertificate(t, "127.0.0.2", time.Now().AddDate(1, 0, 0))
 	for _, c := range []struct {
 		name, scheme string
 		server       *tls.Config
@@ -339,11 +329,12 @@ func TestFTPTLS(t *testing.T) {
 		{"of an unknown authority", "ftpes", good, otherCA, "authority"},
 		{"expired", "ftpes", old, oldCA, "certificate"},
 		{"for another name", "ftps", wrong, wrongCA, "certificate"},
+		{"there is none", "ftps", nil, ca, "ftpes://"},
 	} {
 		s := newFakeFTP(t, map[string]string{"f": "secret", "d/empty": ""})
 		s.set(func() { s.tls = c.server })
 		s.onCommand(func(f *fakeConn, cmd, _ string) bool {
-			if cmd == "GREETING" && c.scheme == "ftps" {
+			if cmd == "GREETING" && c.scheme == "ftps" && c.server != nil {
 				f.conn = tls.Server(f.conn, c.server)
 			}
 			if cmd == "PWD" || cmd == "CWD" {
