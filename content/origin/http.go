@@ -56,7 +56,7 @@ func openHTTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 		return nil, err
 	}
 	if user != nil && u.Scheme == "http" {
-		o.Log.Warn("the password goes to the origin over plain HTTP", "origin", w.base.String())
+		o.Log.Warn("the password goes to the origin over plain HTTP: say https:// in the URL if the origin has it", "origin", w.base.String())
 	}
 	return w, nil
 }
