@@ -20,6 +20,9 @@ func openers() map[string]opener {
 		"file": openLocal,
 
 		// An FTP server: ftp.go.
+		"ftp":   openFTP,
+		"ftps":  openFTP,
+		"ftpes": openFTP,
 
 		// A web server with index pages: http.go.
 		"http":  openHTTP,
