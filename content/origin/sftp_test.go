@@ -234,7 +234,6 @@ func TestSFTPSessions(t *testing.T) {
 // hostile is a server without files.
 type hostile struct {
 	list func(p []os.FileInfo, at int64) (int, error)
-	size int64
 }
 
 func (h *hostile) Filelist(*sftp.Request) (sftp.ListerAt, error) { return h, nil }

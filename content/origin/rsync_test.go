@@ -1,0 +1,607 @@
+package origin
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	//lint:ignore SA1019 rsync's protocol has it
+	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/ssh"
+)
+
+// rsyncd is the sending half of rsync, for a directory, as its authors' programs do it: every name in full, small pieces.
+type rsyncd struct {
+	dir      string
+	in       *bufio.Reader
+	out      io.Writer
+	files    []string
+	excluded []string
+	seed     int32
+	missed   int32                   // the error bits after the list
+	lie      func(sum []byte) []byte // what is sent instead of the sum of a file
+	mute     bool                    // says nothing about files that cannot be read
+	asked    *atomic.Int64           // files that were asked for
+	extra    func(d *rsyncd)         // sends more entries
+}
+
+func (d *rsyncd) int() int32 {
+	var b [4]byte
+	if _, err := io.ReadFull(d.in, b[:]); err != nil {
+		panic(err)
+	}
+	return int32(binary.LittleEndian.Uint32(b[:]))
+}
+
+func (d *rsyncd) frame(tag int, p []byte) {
+	head := binary.LittleEndian.AppendUint32(nil, uint32(len(p))|uint32(tag+7)<<24)
+	if _, err := d.out.Write(append(head, p...)); err != nil {
+		panic(err)
+	}
+}
+
+func ints(numbers ...int) (b []byte) {
+	for _, n := range numbers {
+		b = append(b, rsyncBytes(int32(n))...)
+	}
+	return b
+}
+
+// entry sends one of the list. 0x40 says that the length of the name has four bytes.
+func (d *rsyncd) entry(name string, size, mtime int64, mode uint32, target string) {
+	b := append([]byte{rsyncLongName}, ints(len(name))...)
+	b = append(b, name...)
+	if size > 1<<31-1 || size < 0 {
+		b = binary.LittleEndian.AppendUint64(append(b, ints(-1)...), uint64(size))
+	} else {
+		b = append(b, ints(int(size))...)
+	}
+	b = append(b, ints(int(mtime), int(mode))...)
+	if mode&0o170000 == 0o120000 {
+		b = append(append(b, ints(len(target))...), target...)
+	}
+	d.frame(0, b)
+}
+
+// run does all after the greeting. It panics when the connection ends.
+func (d *rsyncd) run() {
+	if _, err := d.out.Write(ints(int(d.seed))); err != nil {
+		panic(err)
+	}
+	for n := d.int(); n != 0; n = d.int() {
+		p := make([]byte, n)
+		_, _ = io.ReadFull(d.in, p)
+		d.excluded = append(d.excluded, string(p))
+	}
+	_ = filepath.WalkDir(d.dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(d.dir, p)
+		info, _ := e.Info()
+		kind := uint32(0o100000)
+		if e.IsDir() {
+			kind = 0o040000
+		} else if e.Type() == fs.ModeSymlink {
+			kind = 0o120000
+		}
+		target, _ := os.Readlink(p)
+		d.files = append(d.files, name)
+		d.entry(name, info.Size(), info.ModTime().Unix(), kind|uint32(info.Mode().Perm()), target)
+		return nil
+	})
+	if d.extra != nil {
+		d.extra(d)
+	}
+	slices.Sort(d.files)
+	d.frame(0, append([]byte{0}, ints(int(d.missed))...))
+	for phase := 0; ; {
+		n := d.int()
+		if n < 0 {
+			d.frame(0, ints(-1))
+			if phase++; phase > 1 {
+				break
+			}
+			continue
+		}
+		for range 4 {
+			if d.int() != 0 {
+				panic("sums of blocks")
+			}
+		}
+		if d.asked != nil {
+			d.asked.Add(1)
+		}
+		d.send(n)
+	}
+	d.int()
+}
+
+func (d *rsyncd) send(n int32) {
+	data, err := os.ReadFile(filepath.Join(d.dir, d.files[n]))
+	if err != nil {
+		if !d.mute {
+			d.frame(1, fmt.Appendf(nil, "rsync: [sender] send_files failed to open %q: No such file or directory (2)\n", d.files[n]))
+		}
+		return
+	}
+	d.frame(0, ints(int(n), 0, 700, 2, 0))
+	sum := md4.New()
+	sum.Write(append(ints(int(d.seed)), data...))
+	for piece := range slices.Chunk(data, 32<<10) {
+		d.frame(0, ints(len(piece)))
+		d.frame(2, []byte("a message in between\n"))
+		d.frame(0, piece[:len(piece)/2])
+		d.frame(0, piece[len(piece)/2:])
+	}
+	end := sum.Sum(nil)
+	if d.lie != nil {
+		end = d.lie(end)
+	}
+	d.frame(0, append(ints(0), end...))
+}
+
+// quiet runs a server until its connection ends.
+func quiet(f func()) {
+	defer func() { _ = recover() }() // the client has hung up
+	f()
+}
+
+// startRsyncd starts a daemon with the module "mod". change is told of each connection, with its number.
+func startRsyncd(t *testing.T, dir string, change func(d *rsyncd, n int, conn net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 1; ; n++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				d := &rsyncd{dir: dir, in: bufio.NewReader(conn), out: conn, seed: 0x1234567}
+				if change != nil {
+					change(d, n, conn)
+				}
+				quiet(func() {
+					if d.greet() {
+						d.run()
+					}
+				})
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+// greet is what a daemon says before it runs rsync. Module "locked" wants the password "open sesame" of joe.
+func (d *rsyncd) greet() bool {
+	line := func() string {
+		s, err := d.in.ReadString('\n')
+		if err != nil {
+			panic(err)
+		}
+		return strings.TrimSuffix(s, "\n")
+	}
+	fmt.Fprint(d.out, "@RSYNCD: 31.0 sha512 md5\nWelcome!\n\n")
+	if got := line(); got != "@RSYNCD: 27" {
+		panic(got)
+	}
+	switch module := line(); module {
+	case "locked":
+		fmt.Fprint(d.out, "@RSYNCD: AUTHREQD challenge\n")
+		sum := md4.New()
+		sum.Write([]byte("\x00\x00\x00\x00open sesamechallenge"))
+		if line() != "joe "+base64.RawStdEncoding.EncodeToString(sum.Sum(nil)) {
+			fmt.Fprint(d.out, "@ERROR: auth failed on module locked\n")
+			return false
+		}
+	case "busy":
+		fmt.Fprint(d.out, "@ERROR: max connections (1) reached -- try again later\n")
+		return false
+	case "mod":
+	default:
+		fmt.Fprintf(d.out, "@ERROR: Unknown module '%s'\n", module)
+		return false
+	}
+	fmt.Fprint(d.out, "@RSYNCD: OK\n")
+	for line() != "" {
+	}
+	return true
+}
+
+func openTestRsync(t *testing.T, raw string, change func(*Options)) *rsyncOrigin {
+	t.Helper()
+	o, _ := Options{AllowPrivate: true}.withDefaults()
+	if change != nil {
+		change(&o)
+	}
+	origin, err := openRsync(t.Context(), mustURL(t, raw), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { origin.Close() })
+	return origin.(*rsyncOrigin)
+}
+
+func TestRsyncDaemon(t *testing.T) {
+	dir, files := siteFiles(t)
+	var asked atomic.Int64
+	var connections atomic.Int64
+	addr := startRsyncd(t, dir, func(d *rsyncd, n int, _ net.Conn) { d.asked = &asked; connections.Store(int64(n)) })
+	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
+	got := checkSite(t, origin, files)
+	if asked.Load() != int64(len(files)) || connections.Load() != 1 {
+		t.Errorf("%d files were asked for over %d connections, there are %d", asked.Load(), connections.Load(), len(files))
+	}
+	again, l, err := listed(t, origin, Before{})
+	if err != nil || fmt.Sprint(again) != fmt.Sprint(got) || l.Requests != 1 {
+		t.Errorf("the second listing, by %d requests: %v\n%v\n%v", l.Requests, err, again, got)
+	}
+}
+
+func TestRsyncOverSSH(t *testing.T) {
+	dir, files := siteFiles(t)
+	s := startSSH(t, func(t *testing.T, kind, command string, ch ssh.Channel) {
+		switch command {
+		case "rsync '--server' '--sender' '-rlt' '.' 'it'\\''s/'":
+			d := &rsyncd{dir: dir, in: bufio.NewReader(ch), out: ch}
+			quiet(func() {
+				_, _ = ch.Write(ints(31))
+				if v := d.int(); v != 27 {
+					t.Errorf("version %d", v)
+				}
+				d.run()
+			})
+		case "rsync '--server' '--sender' '-rlt' '.' '/noisy/'":
+			fmt.Fprint(ch, "Welcome to this server\n")
+		default:
+			fmt.Fprint(ch.Stderr(), "sh: rsync: not found\n")
+			_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{127}))
+		}
+	})
+	access := func(o *Options) { o.Access = s.options().Access }
+	checkSite(t, openTestRsync(t, "rsync+ssh://me@"+s.addr+"/~/it's/", access), files)
+	for dir, want := range map[string]string{"/noisy": `"Welc", not a version`, "/none": `"sh: rsync: not found"`} {
+		if _, _, err := listed(t, openTestRsync(t, "rsync+ssh://me@"+s.addr+dir, access), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", dir, err, want)
+		}
+	}
+}
+
+func TestRsyncDoor(t *testing.T) {
+	dir, _ := siteFiles(t)
+	addr := startRsyncd(t, dir, nil)
+	web, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer web.Close()
+	go func() {
+		for {
+			c, err := web.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 400 Bad Request\n")
+			c.Close()
+		}
+	}()
+	for _, c := range []struct{ url, password, want string }{
+		{"joe@" + addr + "/locked", "open sesame", ""},
+		{"joe:open%20sesame@" + addr + "/locked", "", ""},
+		{"joe@" + addr + "/locked", "wrong", "auth failed"},
+		{"joe@" + addr + "/locked", "", "RSYNC_PASSWORD"},
+		{addr + "/none", "", "Unknown module 'none'"},
+		{addr + "/", "", "names no module"},
+		{web.Addr().String() + "/mod", "", "not an rsync daemon"},
+	} {
+		t.Setenv("RSYNC_PASSWORD", c.password)
+		o, _ := Options{AllowPrivate: true}.withDefaults()
+		origin, err := openRsync(t.Context(), mustURL(t, "rsync://"+c.url), o)
+		if err == nil {
+			_, _, err = listed(t, origin, Before{})
+			origin.Close()
+		}
+		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.url, err, c.want)
+		}
+	}
+	o, _ := Options{}.withDefaults()
+	origin, _ := openRsync(t.Context(), mustURL(t, "rsync://"+addr+"/mod"), o)
+	if _, _, err := listed(t, origin, Before{}); err == nil || !strings.Contains(err.Error(), "--allow-private") {
+		t.Errorf("private: %v", err)
+	}
+	busy := openTestRsync(t, "rsync://"+addr+"/busy", nil)
+	if _, _, err := busy.session(t.Context(), true); !errors.As(err, new(*BusyError)) {
+		t.Errorf("busy: %v", err)
+	}
+}
+
+// What is chosen is the same as with the other schemes, and the server is told what it can understand of it.
+func TestRsyncChoice(t *testing.T) {
+	dir, _ := siteFiles(t)
+	var told []string
+	var mu sync.Mutex
+	addr := startRsyncd(t, dir, func(d *rsyncd, _ int, _ net.Conn) {
+		d.extra = func(d *rsyncd) { mu.Lock(); told = d.excluded; mu.Unlock() }
+	})
+	for _, c := range []struct {
+		o          Options
+		want, told string
+	}{
+		{Options{Exclude: []string{"d", "a*"}}, "block d.txt empty link", "- d|- a*"},
+		{Options{Exclude: []string{"/d/e", "[ab]*", "d/w*"}}, "d d/-rf d/up d/ü*?[x]'\"$(id) d.txt empty link", "- /d/e|- /d/w*"},
+		{Options{Include: []string{"big", "*.txt"}}, "d d/e d/e/big d.txt", ""},
+		{Options{Include: []string{"-rf"}}, "d d/-rf", ""},
+	} {
+		origin := openTestRsync(t, "rsync://"+addr+"/mod", func(o *Options) { o.Include, o.Exclude = c.o.Include, c.o.Exclude })
+		var got []string
+		if _, err := origin.List(t.Context(), Before{}, func(e Entry) error { got = append(got, e.Path); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if strings.Join(got, " ") != c.want || strings.Join(told, "|") != c.told {
+			t.Errorf("%v: %q, told %q", c.o, got, told)
+		}
+		mu.Unlock()
+	}
+}
+
+func TestRsyncFiles(t *testing.T) {
+	dir, files := siteFiles(t)
+	var lie atomic.Bool
+	var mute atomic.Bool
+	addr := startRsyncd(t, dir, func(d *rsyncd, _ int, _ net.Conn) {
+		d.mute = mute.Load()
+		d.lie = func(sum []byte) []byte {
+			if lie.Load() {
+				return make([]byte, len(sum))
+			}
+			return sum
+		}
+	})
+	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
+	got, _, err := listed(t, origin, Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := func(what string) {
+		t.Helper()
+		if data, _, err := readAll(t, origin, got["d/e/big"], 0, ""); err != nil || !bytes.Equal(data, files["d/e/big"]) {
+			t.Errorf("after %s: %d bytes, %v", what, len(data), err)
+		}
+	}
+	lie.Store(true)
+	if _, _, err := readAll(t, origin, got["a"], 0, ""); !errors.Is(err, errRsyncSum) {
+		t.Errorf("a wrong sum: %v", err)
+	}
+	lie.Store(false)
+	good("a wrong sum")
+	os.Remove(filepath.Join(dir, "a"))
+	if _, _, err := readAll(t, origin, got["a"], 0, ""); !errors.Is(err, ErrGone) {
+		t.Errorf("a file that is gone: %v", err)
+	}
+	good("a file that is gone")
+	// Closed too early: the rest of a big file is not waited for.
+	b, err := origin.Open(t.Context(), got["d/e/big"], 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	good("a file that was closed")
+	// A server that says nothing about a file that it cannot read goes on with the next.
+	os.Remove(filepath.Join(dir, "block"))
+	mute.Store(true)
+	if got, _, err = listed(t, origin, Before{}); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "later"), nil)
+	os.Remove(filepath.Join(dir, "d.txt"))
+	first, err := origin.Open(t.Context(), got["d/e/big"], 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := make(chan error)
+	go func() {
+		_, _, err := readAll(t, origin, got["d.txt"], 0, "")
+		missing <- err
+	}()
+	waitQueue(origin, 2)
+	last := make(chan error)
+	go func() {
+		data, _, err := readAll(t, origin, got["empty"], 0, "")
+		if len(data) > 0 {
+			err = errors.New("not empty")
+		}
+		last <- err
+	}()
+	waitQueue(origin, 3)
+	if data, err := io.ReadAll(first); err != nil || !bytes.Equal(data, files["d/e/big"]) {
+		t.Errorf("the first: %v", err)
+	}
+	if err := <-missing; !errors.As(err, new(*missingError)) {
+		t.Errorf("the second: %v", err)
+	}
+	if err := <-last; err != nil {
+		t.Errorf("the third: %v", err)
+	}
+	if _, err := origin.Open(t.Context(), Entry{Path: "never"}, 0, ""); !errors.Is(err, ErrGone) {
+		t.Errorf("a file that was not listed: %v", err)
+	}
+}
+
+// waitQueue returns when n files are asked for.
+func waitQueue(origin *rsyncOrigin, n int) {
+	for origin.cur.waiting() != n {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (s *rsyncSession) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)
+}
+
+// The connection is cut while a file comes and others wait; whoever asks then gets a new one.
+func TestRsyncCut(t *testing.T) {
+	dir, files := siteFiles(t)
+	addr := startRsyncd(t, dir, func(d *rsyncd, n int, conn net.Conn) {
+		if n == 1 {
+			c := &cutConn{Conn: conn}
+			c.left.Store(3 << 20)
+			d.out = c
+		}
+	})
+	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
+	got, _, err := listed(t, origin, Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, _, err := readAll(t, origin, got["d/e/big"], 0, ""); err == nil || final(err) {
+		t.Errorf("cut: %d bytes, %v", len(data), err)
+	}
+	if data, _, err := readAll(t, origin, got["d/e/big"], 0, ""); err != nil || !bytes.Equal(data, files["d/e/big"]) {
+		t.Errorf("after the cut: %d bytes, %v", len(data), err)
+	}
+	// The server hangs up while nothing is asked for: nobody is told.
+	origin.cur.wire.kill()
+	if data, _, err := readAll(t, origin, got["d.txt"], 0, ""); err != nil || string(data) != "4" {
+		t.Errorf("after a pause: %q, %v", data, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	b, err := origin.Open(ctx, got["d/e/big"], 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := io.Copy(io.Discard, b); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	b.Close()
+}
+
+func TestRsyncHostile(t *testing.T) {
+	none := t.TempDir()
+	for _, c := range []struct {
+		name string
+		lie  func(d *rsyncd)
+		want string
+	}{
+		{"a name longer than it can be", func(d *rsyncd) { d.frame(0, append([]byte{rsyncLongName}, ints(1<<30)...)) }, "strange answer"},
+		{"a name of nothing", func(d *rsyncd) { d.frame(0, append([]byte{rsyncLongName}, ints(0)...)) }, "strange answer"},
+		{"more of the last name than it has", func(d *rsyncd) { d.frame(0, []byte{rsyncSameName, 200, 1}) }, "strange answer"},
+		{"a frame of an unknown kind", func(d *rsyncd) { d.frame(-3, nil) }, "strange answer"},
+		{"a message without end", func(d *rsyncd) { d.frame(1, make([]byte, rsyncMessage+1)) }, "strange answer"},
+		{"the end in the middle", func(d *rsyncd) { d.frame(1, []byte("out of memory\n")); panic("end") }, "hung up"},
+		{"errors", func(d *rsyncd) {
+			d.missed = 1
+			d.frame(1, []byte("opendir \"lost+found\" failed: Permission denied (13)\n"))
+		}, "lost+found"},
+	} {
+		addr := startRsyncd(t, none, func(d *rsyncd, _ int, _ net.Conn) { d.extra = c.lie })
+		if _, _, err := openTestRsync(t, "rsync://"+addr+"/mod", nil).session(t.Context(), true); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	addr := startRsyncd(t, none, func(d *rsyncd, _ int, _ net.Conn) {
+		d.extra = func(d *rsyncd) {
+			for _, name := range []string{"ok", "twice", "twice", "../up", "/abs", "a//b", "\xff", "new\nline", "no/parent", "minus", strings.Repeat("y", 300)} {
+				size := int64(1)
+				if name == "minus" {
+					size = -5
+				}
+				d.entry(name, size, 1e9, 0o100644, "")
+			}
+			d.entry("dir", 4096, 1e9, 0o040755, "")
+			d.entry("dir/far", 1<<40, 4e9, 0o104755, "")
+			d.entry("dir/out", 3, 1e9, 0o120777, "../..")
+			d.entry("fifo", 0, 1e9, 0o010644, "")
+		}
+	})
+	got, l, err := listed(t, openTestRsync(t, "rsync://"+addr+"/mod", nil), Before{})
+	if err != nil || len(got) != 4 || len(l.Bad) != 11 || got["dir/far"].Size != 1<<40 || got["dir/far"].Mode != 0o100755 || got["dir/far"].Mtime != 4e18 {
+		t.Errorf("%v, %d bad %v, %v", got, len(l.Bad), l.Bad, err)
+	}
+}
+
+// A server that says nothing ends by the timeout.
+func TestRsyncSilent(t *testing.T) {
+	addr := startRsyncd(t, t.TempDir(), func(d *rsyncd, _ int, _ net.Conn) {
+		d.extra = func(d *rsyncd) { _, _ = io.Copy(io.Discard, d.in) }
+	})
+	origin := openTestRsync(t, "rsync://"+addr+"/mod", func(o *Options) { o.Timeout = 20 * time.Millisecond })
+	if _, _, err := origin.session(t.Context(), true); err == nil || !strings.Contains(err.Error(), "no byte came for 20ms") {
+		t.Errorf("silence: %v", err)
+	}
+}
+
+// FuzzRsync reads whatever a server may say: greeting, list, files.
+func FuzzRsync(f *testing.F) {
+	hello := []byte("@RSYNCD: 31.0\nmotd\n@RSYNCD: OK\n")
+	d := &rsyncd{}
+	var b bytes.Buffer
+	d.out = &b
+	b.Write(append(hello, ints(7)...))
+	d.entry(".", 0, 1e9, 0o040755, "")
+	d.entry("a", 2, 1e9, 0o100644, "")
+	d.entry("l", 2, 1e9, 0o120777, "a")
+	d.frame(0, append([]byte{rsyncSameName | rsyncSameMode | rsyncSameTime, 1, 2, 'x', 'y'}, ints(3, 1)...))
+	d.frame(0, append([]byte{0}, ints(0)...))
+	d.frame(1, []byte("file has vanished: \"lxy\"\n"))
+	sum := md4.New()
+	sum.Write(append(ints(7), "hi"...))
+	d.frame(0, append(append(append(ints(1, 0, 0, 0, 0, 2), "hi"...), ints(0)...), sum.Sum(nil)...))
+	f.Add(b.Bytes())
+	f.Add(hello)
+	f.Add([]byte("@ERROR: no\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w := newRsyncWire(bytes.NewReader(data), io.Discard, func() {}, time.Minute)
+		s := newRsyncSession(w, func() {})
+		daemon := &rsyncDaemon{module: "mod", user: "joe", password: "x"}
+		if s.begin(t.Context(), func() error { return daemon.greet(w) }) != nil || s.list(t.Context(), nil) != nil {
+			return
+		}
+		o, _ := Options{}.withDefaults()
+		last := ""
+		if _, err := s.emit(&crawler{o: &o, each: func(e Entry) error {
+			if last >= e.Path && !strings.HasPrefix(e.Path, last) && !strings.Contains(e.Path+last, "/") {
+				t.Errorf("%q after %q", e.Path, last)
+			}
+			last = e.Path
+			return nil
+		}}); err != nil {
+			t.Error(err)
+		}
+		for _, f := range s.files[:min(len(s.files), 8)] {
+			if body, err := s.open(t.Context(), f.name); err == nil {
+				n, err := io.Copy(io.Discard, body)
+				if err == nil && n > f.size*2+rsyncGrowth {
+					t.Errorf("%d bytes of a file of %d", n, f.size)
+				}
+				body.Close()
+			}
+		}
+	})
+}
