@@ -24,8 +24,11 @@ func openers() map[string]opener {
 		// A web server with index pages: http.go.
 
 		// Something behind SSH: sftp.go.
+		"sftp": openSFTP,
 
 		// An rsync server, or rsync behind SSH: rsync.go.
+		"rsync":     openRsync,
+		"rsync+ssh": openRsync,
 
 		// A Debian repository: apt.go.
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -50,8 +51,19 @@ func openRsync(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	if u.Hostname() == "" || module == "" || strings.ContainsAny(u.Path, "\n\r\x00") {
 		return nil, &RefusedError{Reason: r.name + " names no module: it is rsync://HOST/MODULE/PATH; rsync HOST:: lists the modules"}
 	}
-	password, _ := u.User.Password()
-	d := &rsyncDaemon{addr: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "873")), module: module, path: dir, user: u.User.Username(), password: password}
+	who := u.User
+	password, has := who.Password()
+	if !has {
+		password = os.Getenv("RSYNC_PASSWORD")
+	}
+	if password == "" {
+		var err error
+		if who, err = login(o, u); err != nil {
+			return nil, err
+		}
+		password, _ = who.Password()
+	}
+	d := &rsyncDaemon{addr: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "873")), module: module, path: dir, user: cmp.Or(who.Username(), os.Getenv("USER")), password: password}
 	r.dial = func(ctx context.Context) (*rsyncSession, error) { return r.atDaemon(ctx, d) }
 	return r, nil
 }

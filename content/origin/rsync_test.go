@@ -194,7 +194,7 @@ func startRsyncd(t *testing.T, dir string, change func(d *rsyncd, n int, conn ne
 	return l.Addr().String()
 }
 
-// greet is what a daemon says before it runs rsync. Module "locked" wants the password "open sesame" of joe.
+// greet is what a daemon says before it runs rsync. Module "locked" wants the password "opensesame" of joe.
 func (d *rsyncd) greet() bool {
 	line := func() string {
 		s, err := d.in.ReadString('\n')
@@ -211,7 +211,7 @@ func (d *rsyncd) greet() bool {
 	case "locked":
 		fmt.Fprint(d.out, "@RSYNCD: AUTHREQD challenge\n")
 		sum := md4.New()
-		sum.Write([]byte("\x00\x00\x00\x00open sesamechallenge"))
+		sum.Write([]byte("\x00\x00\x00\x00opensesamechallenge"))
 		if line() != "joe "+base64.RawStdEncoding.EncodeToString(sum.Sum(nil)) {
 			fmt.Fprint(d.out, "@ERROR: auth failed on module locked\n")
 			return false
@@ -254,7 +254,7 @@ func TestRsyncDaemon(t *testing.T) {
 	if asked.Load() != int64(len(files)) || connections.Load() != 1 {
 		t.Errorf("%d files were asked for over %d connections, there are %d", asked.Load(), connections.Load(), len(files))
 	}
-	again, l, err := listed(t, origin, Before{})
+	again, l, err := entriesOf(t, origin, Before{})
 	if err != nil || fmt.Sprint(again) != fmt.Sprint(got) || l.Requests != 1 {
 		t.Errorf("the second listing, by %d requests: %v\n%v\n%v", l.Requests, err, again, got)
 	}
@@ -283,7 +283,7 @@ func TestRsyncOverSSH(t *testing.T) {
 	access := func(o *Options) { o.Access = s.options().Access }
 	checkSite(t, openTestRsync(t, "rsync+ssh://me@"+s.addr+"/~/it's/", access), files)
 	for dir, want := range map[string]string{"/noisy": `"Welc", not a version`, "/none": `"sh: rsync: not found"`} {
-		if _, _, err := listed(t, openTestRsync(t, "rsync+ssh://me@"+s.addr+dir, access), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), want) {
+		if _, _, err := entriesOf(t, openTestRsync(t, "rsync+ssh://me@"+s.addr+dir, access), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", dir, err, want)
 		}
 	}
@@ -307,20 +307,23 @@ func TestRsyncDoor(t *testing.T) {
 			c.Close()
 		}
 	}()
+	netrc := filepath.Join(t.TempDir(), "netrc")
+	writeFile(t, netrc, []byte("machine 127.0.0.1 login joe password opensesame\n"))
 	for _, c := range []struct{ url, password, want string }{
-		{"joe@" + addr + "/locked", "open sesame", ""},
-		{"joe:open%20sesame@" + addr + "/locked", "", ""},
+		{"joe@" + addr + "/locked", "opensesame", ""},
+		{"joe:open%73esame@" + addr + "/locked", "", ""},
+		{addr + "/locked", "", ""},
 		{"joe@" + addr + "/locked", "wrong", "auth failed"},
-		{"joe@" + addr + "/locked", "", "RSYNC_PASSWORD"},
+		{"jim@" + addr + "/locked", "", "RSYNC_PASSWORD"},
 		{addr + "/none", "", "Unknown module 'none'"},
 		{addr + "/", "", "names no module"},
 		{web.Addr().String() + "/mod", "", "not an rsync daemon"},
 	} {
 		t.Setenv("RSYNC_PASSWORD", c.password)
-		o, _ := Options{AllowPrivate: true}.withDefaults()
+		o, _ := Options{AllowPrivate: true, Access: Access{Netrc: netrc}}.withDefaults()
 		origin, err := openRsync(t.Context(), mustURL(t, "rsync://"+c.url), o)
 		if err == nil {
-			_, _, err = listed(t, origin, Before{})
+			_, _, err = entriesOf(t, origin, Before{})
 			origin.Close()
 		}
 		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), c.want)) {
@@ -329,7 +332,7 @@ func TestRsyncDoor(t *testing.T) {
 	}
 	o, _ := Options{}.withDefaults()
 	origin, _ := openRsync(t.Context(), mustURL(t, "rsync://"+addr+"/mod"), o)
-	if _, _, err := listed(t, origin, Before{}); err == nil || !strings.Contains(err.Error(), "--allow-private") {
+	if _, _, err := entriesOf(t, origin, Before{}); err == nil || !strings.Contains(err.Error(), "--allow-private") {
 		t.Errorf("private: %v", err)
 	}
 	busy := openTestRsync(t, "rsync://"+addr+"/busy", nil)
@@ -382,7 +385,7 @@ func TestRsyncFiles(t *testing.T) {
 		}
 	})
 	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
-	got, _, err := listed(t, origin, Before{})
+	got, _, err := entriesOf(t, origin, Before{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +416,7 @@ func TestRsyncFiles(t *testing.T) {
 	// A server that says nothing about a file that it cannot read goes on with the next.
 	os.Remove(filepath.Join(dir, "block"))
 	mute.Store(true)
-	if got, _, err = listed(t, origin, Before{}); err != nil {
+	if got, _, err = entriesOf(t, origin, Before{}); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "later"), nil)
@@ -475,7 +478,7 @@ func TestRsyncCut(t *testing.T) {
 		}
 	})
 	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
-	got, _, err := listed(t, origin, Before{})
+	got, _, err := entriesOf(t, origin, Before{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -540,7 +543,7 @@ func TestRsyncHostile(t *testing.T) {
 			d.entry("fifo", 0, 1e9, 0o010644, "")
 		}
 	})
-	got, l, err := listed(t, openTestRsync(t, "rsync://"+addr+"/mod", nil), Before{})
+	got, l, err := entriesOf(t, openTestRsync(t, "rsync://"+addr+"/mod", nil), Before{})
 	if err != nil || len(got) != 4 || len(l.Bad) != 11 || got["dir/far"].Size != 1<<40 || got["dir/far"].Mode != 0o100755 || got["dir/far"].Mtime != 4e18 {
 		t.Errorf("%v, %d bad %v, %v", got, len(l.Bad), l.Bad, err)
 	}

@@ -1,11 +1,9 @@
 package origin
 
 import (
-	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	//lint:ignore SA1019 rsync's protocol has it
@@ -66,15 +64,13 @@ func (d *rsyncDaemon) refused(line, what string) error {
 
 // answer shows that the password is known, without saying it.
 func (d *rsyncDaemon) answer(w *rsyncWire, challenge string) error {
-	password := cmp.Or(d.password, os.Getenv("RSYNC_PASSWORD"))
-	user := cmp.Or(d.user, os.Getenv("USER"))
-	if password == "" || user == "" {
-		return &RefusedError{Reason: fmt.Sprintf("module %q at %s wants a user and a password: rsync://USER@HOST/%[1]s, and the password in the environment as RSYNC_PASSWORD", d.module, d.addr)}
+	if d.password == "" || d.user == "" {
+		return &RefusedError{Reason: fmt.Sprintf("module %q at %s wants a user and a password: rsync://USER@HOST/%[1]s, and the password in a netrc file (--netrc) or in the environment as RSYNC_PASSWORD", d.module, d.addr)}
 	}
 	sum := md4.New()
 	sum.Write(make([]byte, 4)) // a seed of 0
-	sum.Write([]byte(password + challenge))
-	return w.writeLines(user + " " + base64.RawStdEncoding.EncodeToString(sum.Sum(nil)))
+	sum.Write([]byte(d.password + challenge))
+	return w.writeLines(d.user + " " + base64.RawStdEncoding.EncodeToString(sum.Sum(nil)))
 }
 
 // globEscape protects a path from the patterns that a daemon looks for in it. One without any is taken as it is.

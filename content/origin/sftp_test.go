@@ -125,7 +125,7 @@ func TestSFTP(t *testing.T) {
 		t.Errorf("%d logins", n)
 	}
 	before := Before{Entry: func(p string) (Entry, bool) { e, ok := got[p]; return e, ok }}
-	again, l, err := listed(t, origin, before)
+	again, l, err := entriesOf(t, origin, before)
 	if err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
 		t.Errorf("the second listing: %v\n%v\n%v", err, again, got)
 	}
@@ -150,7 +150,7 @@ func TestSFTPChanges(t *testing.T) {
 	s := startSSH(t, sftpServe)
 	dir, files := siteFiles(t)
 	origin := openTestSFTP(t, s, dir, nil)
-	got, _, err := listed(t, origin, Before{})
+	got, _, err := entriesOf(t, origin, Before{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestSFTPChanges(t *testing.T) {
 	if n, err := io.Copy(io.Discard, b); !errors.Is(err, io.ErrUnexpectedEOF) || n > int64(len(files["d/e/big"])) {
 		t.Errorf("truncated: %d bytes, %v", n, err)
 	}
-	fresh, _, err := listed(t, origin, Before{})
+	fresh, _, err := entriesOf(t, origin, Before{})
 	if err != nil || fresh["d.txt"].Stamp != "" || fresh["block"].Stamp == "" {
 		t.Errorf("stamps: %q and %q, %v", fresh["d.txt"].Stamp, fresh["block"].Stamp, err)
 	}
@@ -203,7 +203,7 @@ func TestSFTPCut(t *testing.T) {
 	dir, files := siteFiles(t)
 	s.cut.Store(6 << 20)
 	origin := openTestSFTP(t, s, dir, nil)
-	got, _, err := listed(t, origin, Before{})
+	got, _, err := entriesOf(t, origin, Before{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestSFTPHostile(t *testing.T) {
 		return len(p), nil
 	}}
 	s := startSSH(t, endless.serve)
-	if _, _, err := listed(t, openTestSFTP(t, s, "/", nil), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "64 MiB in one directory") {
+	if _, _, err := entriesOf(t, openTestSFTP(t, s, "/", nil), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "64 MiB in one directory") {
 		t.Errorf("an endless listing: %v", err)
 	}
 	lies := &hostile{list: func(p []os.FileInfo, at int64) (int, error) {
@@ -282,7 +282,7 @@ func TestSFTPHostile(t *testing.T) {
 	}}
 	s = startSSH(t, lies.serve)
 	origin := openTestSFTP(t, s, "/", nil)
-	got, l, err := listed(t, origin, Before{})
+	got, l, err := entriesOf(t, origin, Before{})
 	if err != nil || len(got) != 2 || len(l.Bad) != 5 {
 		t.Fatalf("%v, bad %v, %v", got, l.Bad, err)
 	}

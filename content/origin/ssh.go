@@ -98,7 +98,7 @@ func (d *sshDoor) dial(ctx context.Context) (*sshConn, error) {
 	if err := check.load(); err != nil {
 		return nil, err
 	}
-	ring := &keyring{door: d}
+	ring := &sshKeyring{door: d}
 	defer ring.close()
 	if err := ring.load(ctx); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (d *sshDoor) dial(ctx context.Context) (*sshConn, error) {
 }
 
 // loginError says what to do about a login that came to nothing.
-func (d *sshDoor) loginError(ctx context.Context, err error, check *hostCheck, ring *keyring) error {
+func (d *sshDoor) loginError(ctx context.Context, err error, check *hostCheck, ring *sshKeyring) error {
 	strange := (*ssh.AlgorithmNegotiationError)(nil)
 	switch {
 	case check.refused != nil:

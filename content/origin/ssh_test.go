@@ -177,8 +177,8 @@ func sftpServe(_ *testing.T, _, _ string, ch ssh.Channel) {
 	}
 }
 
-// listed gives what an origin lists, by path.
-func listed(t *testing.T, origin Origin, before Before) (map[string]Entry, Listing, error) {
+// entriesOf gives what an origin lists, by path.
+func entriesOf(t *testing.T, origin Origin, before Before) (map[string]Entry, Listing, error) {
 	t.Helper()
 	got := map[string]Entry{}
 	l, err := origin.List(t.Context(), before, func(e Entry) error { got[e.Path] = e; return nil })
@@ -224,7 +224,7 @@ func TestSSHDoor(t *testing.T) {
 		}
 		origin, err := openSFTP(t.Context(), mustURL(t, c.url), o)
 		if err == nil {
-			_, _, err = listed(t, origin, Before{})
+			_, _, err = entriesOf(t, origin, Before{})
 			origin.Close()
 		}
 		if c.want == nil && err != nil || c.want != nil && !errors.As(err, new(*RefusedError)) {
@@ -280,7 +280,7 @@ func TestSSHAgent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := listed(t, origin, Before{}); err != nil {
+		if _, _, err := entriesOf(t, origin, Before{}); err != nil {
 			t.Errorf("with %q: %v", key, err)
 		}
 		origin.Close()

@@ -91,8 +91,8 @@ func (h *hostCheck) key(host string, remote net.Addr, key ssh.PublicKey) error {
 	return h.refused
 }
 
-// keyring is what opens the door.
-type keyring struct {
+// sshKeyring is what opens the door.
+type sshKeyring struct {
 	door    *sshDoor
 	agent   net.Conn // nil without one
 	signers []ssh.Signer
@@ -100,14 +100,14 @@ type keyring struct {
 	locked  []string // files that are encrypted, and not in the agent
 }
 
-func (k *keyring) close() {
+func (k *sshKeyring) close() {
 	if k.agent != nil {
 		k.agent.Close()
 	}
 }
 
 // String tells what was tried.
-func (k *keyring) String() string {
+func (k *sshKeyring) String() string {
 	text := "no key at all"
 	if len(k.names) > 0 {
 		text = strings.Join(k.names, ", ")
@@ -119,7 +119,7 @@ func (k *keyring) String() string {
 }
 
 // load finds the keys: the one that was asked for, else those of the agent and the usual files.
-func (k *keyring) load(ctx context.Context) error {
+func (k *sshKeyring) load(ctx context.Context) error {
 	held := k.ask(ctx)
 	if file := k.door.o.SSHKey; file != "" {
 		if err := k.read(file, held); err != nil {
@@ -147,7 +147,7 @@ func (k *keyring) load(ctx context.Context) error {
 }
 
 // ask gives the keys that the agent holds.
-func (k *keyring) ask(ctx context.Context) []ssh.Signer {
+func (k *sshKeyring) ask(ctx context.Context) []ssh.Signer {
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
 		return nil
@@ -168,7 +168,7 @@ func (k *keyring) ask(ctx context.Context) []ssh.Signer {
 }
 
 // read takes the key of a file, from the agent if it has a passphrase.
-func (k *keyring) read(file string, held []ssh.Signer) error {
+func (k *sshKeyring) read(file string, held []ssh.Signer) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func (k *keyring) read(file string, held []ssh.Signer) error {
 }
 
 // add takes a key that is not there yet.
-func (k *keyring) add(s ssh.Signer, name string) {
+func (k *sshKeyring) add(s ssh.Signer, name string) {
 	same := func(o ssh.Signer) bool { return bytes.Equal(o.PublicKey().Marshal(), s.PublicKey().Marshal()) }
 	if len(k.signers) < maxSigners && !slices.ContainsFunc(k.signers, same) {
 		k.signers, k.names = append(k.signers, s), append(k.names, name)
