@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -34,11 +35,14 @@ type rsyncOrigin struct {
 	mu   sync.Mutex    // guards all below; held while connecting
 	cur  *rsyncSession // nil before the first
 	shut bool
+
+	ahead readAhead
 }
 
 // openRsync gives the origin of rsync://[user@]host[:port]/module/path or rsync+ssh://[user@]host[:port]/path.
 func openRsync(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	r := &rsyncOrigin{o: &o, name: u.Redacted()}
+	r.ahead.begin()
 	if u.Scheme == "rsync+ssh" {
 		door, err := newSSHDoor(u, &o)
 		if err != nil {
@@ -195,27 +199,46 @@ func (r *rsyncOrigin) List(ctx context.Context, before Before, each func(Entry) 
 	if err != nil {
 		return Listing{Requests: 1}, err
 	}
-	l, err := s.emit(&crawler{o: r.o, before: before, each: each})
+	r.ahead.begin()
+	l, err := s.emit(&crawler{o: r.o, before: before, each: func(e Entry) error {
+		r.ahead.note(before, e)
+		return each(e)
+	}})
 	l.Requests = 1
 	return l, err
 }
 
 // Open asks for a file. Files come in the order in which they are asked for: a Body that is not read holds up the others.
 func (r *rsyncOrigin) Open(ctx context.Context, e Entry, _ int64, _ string) (*Body, error) {
-	for {
-		s, isNew, err := r.session(ctx, false)
-		if err != nil {
-			return nil, err
-		}
-		b, err := s.open(ctx, fetchPath(&e))
-		if err == nil {
-			return &Body{ReadCloser: b, Size: SizeUnknown}, nil
-		}
-		if isNew || final(err) || ctx.Err() != nil || s.alive() {
-			return nil, fmt.Errorf("open %q: %w", e.Path, s.explain(err))
-		}
-		// The server may have hung up long ago: it does when it has nothing to do.
+	b, err := r.ahead.take(ctx, fetchPath(&e))
+	for b == nil && err == nil {
+		b, err = r.open(ctx, fetchPath(&e))
 	}
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", e.Path, err)
+	}
+	return &Body{ReadCloser: b, Size: SizeUnknown}, nil
+}
+
+// open asks for a file with the connection that there is. It gives nil if it was of no use: the server may have hung up long ago, as it
+// does when it has nothing to do.
+func (r *rsyncOrigin) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	s, isNew, err := r.session(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := s.request(name)
+	if err == nil {
+		r.ahead.more(s, name)
+		err = b.begin(ctx)
+	}
+	switch {
+	case err == nil:
+		return b, nil
+	case isNew || final(err) || ctx.Err() != nil || s.alive():
+		return nil, s.explain(err)
+	}
+	return nil, nil
 }
 
 // Close ends the connection.
@@ -226,6 +249,7 @@ func (r *rsyncOrigin) Close() error {
 		r.cur.leave()
 	}
 	r.shut = true
+	r.ahead.wg.Wait()
 	return nil
 }
 

@@ -419,6 +419,7 @@ func TestRsyncFiles(t *testing.T) {
 	if got, _, err = entriesOf(t, origin, Before{}); err != nil {
 		t.Fatal(err)
 	}
+	origin.ahead.begin() // nothing but what this test asks for
 	writeFile(t, filepath.Join(dir, "later"), nil)
 	os.Remove(filepath.Join(dir, "d.txt"))
 	first, err := origin.Open(t.Context(), got["d/e/big"], 0, "")
@@ -549,6 +550,83 @@ func TestRsyncHostile(t *testing.T) {
 	}
 }
 
+// Small files are asked for before they are wanted, each once, within a window; what was kept and is no longer there is told.
+func TestRsyncAhead(t *testing.T) {
+	dir := t.TempDir()
+	const count = 3 * aheadFiles
+	for i := range count {
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("%04d", i)), fmt.Append(nil, i))
+	}
+	var asked atomic.Int64
+	addr := startRsyncd(t, dir, func(d *rsyncd, _ int, _ net.Conn) { d.asked = &asked })
+	origin := openTestRsync(t, "rsync://"+addr+"/mod", nil)
+	var names []Entry
+	if _, err := origin.List(t.Context(), Before{}, func(e Entry) error { names = append(names, e); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	read := func(i int) {
+		t.Helper()
+		if data, _, err := readAll(t, origin, names[i], 0, ""); err != nil || string(data) != fmt.Sprint(i) {
+			t.Errorf("%d: %q, %v", i, data, err)
+		}
+	}
+	read(0)
+	if n := origin.ahead.waiting(); n != aheadFiles {
+		t.Errorf("%d files are on their way, want %d", n, aheadFiles)
+	}
+	var wg sync.WaitGroup
+	work := make(chan int)
+	for range 4 {
+		wg.Go(func() {
+			for i := range work {
+				read(i)
+			}
+		})
+	}
+	for i := 1; i < count; i++ {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	if n := asked.Load(); n != count || origin.ahead.waiting() != 0 || origin.ahead.bytes != 0 {
+		t.Errorf("%d of %d files were asked for, %d files and %d bytes are left", n, count, origin.ahead.waiting(), origin.ahead.bytes)
+	}
+	// The last of them are unchanged, one grows and one goes before they are wanted.
+	old := time.Now().Add(-time.Hour)
+	for i := range count {
+		if err := os.Chtimes(filepath.Join(dir, fmt.Sprintf("%04d", i)), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was, _, err := entriesOf(t, origin, Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := entriesOf(t, origin, Before{Entry: func(p string) (Entry, bool) { e, ok := was[p]; return e, ok && p >= "0005" }}); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "0001"), make([]byte, 5<<20))
+	os.Remove(filepath.Join(dir, "0002"))
+	read(0)
+	if data, _, err := readAll(t, origin, names[1], 0, ""); err != nil || len(data) != 5<<20 {
+		t.Errorf("a file that grew: %d bytes, %v", len(data), err)
+	}
+	if _, _, err := readAll(t, origin, names[2], 0, ""); !errors.Is(err, ErrGone) {
+		t.Errorf("a file that is gone: %v", err)
+	}
+	read(3)
+	read(4)
+	if n := origin.ahead.waiting(); n != 0 {
+		t.Errorf("%d files are on their way, though they have not changed", n)
+	}
+}
+
+func (r *readAhead) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.kept)
+}
+
 // A server that says nothing ends by the timeout.
 func TestRsyncSilent(t *testing.T) {
 	addr := startRsyncd(t, t.TempDir(), func(d *rsyncd, _ int, _ net.Conn) {
@@ -598,7 +676,7 @@ func FuzzRsync(f *testing.F) {
 			t.Error(err)
 		}
 		for _, f := range s.files[:min(len(s.files), 8)] {
-			if body, err := s.open(t.Context(), f.name); err == nil {
+			if body, _, err := s.request(f.name); err == nil && body.begin(t.Context()) == nil {
 				n, err := io.Copy(io.Discard, body)
 				if err == nil && n > f.size*2+rsyncGrowth {
 					t.Errorf("%d bytes of a file of %d", n, f.size)

@@ -147,25 +147,28 @@ type rsyncBody struct {
 	err     error // what Read says from now on
 }
 
-// open asks for a file and waits until it comes.
-func (s *rsyncSession) open(ctx context.Context, name string) (*rsyncBody, error) {
+// request asks for a file, and gives how long it was listed. Then begin is to be called.
+func (s *rsyncSession) request(name string) (*rsyncBody, int64, error) {
 	i, ok := slices.BinarySearchFunc(s.files, name, func(f rsyncFile, name string) int { return strings.Compare(f.name, name) })
 	if !ok {
-		return nil, ErrGone
+		return nil, 0, ErrGone
 	}
-	b := &rsyncBody{s: s, index: int32(i), turn: make(chan struct{}), sum: md4.New(), allowed: s.files[i].size*2 + rsyncGrowth}
+	size := s.files[i].size
+	b := &rsyncBody{s: s, index: int32(i), turn: make(chan struct{}), sum: md4.New(), allowed: size*2 + rsyncGrowth}
 	b.sum.Write(rsyncBytes(s.seed))
-	if err := s.ask(b); err != nil {
-		return nil, err
-	}
+	return b, size, s.ask(b)
+}
+
+// begin waits until the file comes.
+func (b *rsyncBody) begin(ctx context.Context) error {
 	// The answer comes whether it is still wanted or not: without it the connection is of no use.
-	b.stop = context.AfterFunc(ctx, func() { s.end(context.Cause(ctx)) })
+	b.stop = context.AfterFunc(ctx, func() { b.s.end(context.Cause(ctx)) })
 	<-b.turn
-	if err := b.head(); err != nil {
+	err := b.head()
+	if err != nil {
 		b.done(err)
-		return nil, err
 	}
-	return b, nil
+	return err
 }
 
 // ask writes a request: the number of the file, and that we have nothing of it.
