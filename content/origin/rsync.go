@@ -119,12 +119,10 @@ func (r *rsyncOrigin) overSSH(ctx context.Context, door *sshDoor, dir string) (*
 
 // startRsync agrees on the version with an rsync that was started for us.
 func startRsync(w *rsyncWire, ended <-chan error, noise *tail) error {
-	theirs, err := int32(0), w.writeInts(rsyncProtocol)
-	if err == nil {
-		theirs, err = w.readInt()
-	}
+	wrote := w.writeInts(rsyncProtocol) // what has ended by now may have said why
+	theirs, err := w.readInt()
 	if err == nil && theirs >= rsyncProtocol && theirs < 256 {
-		return nil
+		return wrote
 	}
 	if err == nil {
 		return &RefusedError{Reason: fmt.Sprintf("rsync over SSH: the first answer is %q, not a version: \"ssh USER@HOST true\" must print nothing", rsyncBytes(theirs))}

@@ -22,6 +22,8 @@ import (
 const (
 	// sftpBlock is how much of a file is asked for at once, in parts of 32 KiB: 49 MB/s at a round trip of 20 ms.
 	sftpBlock = 4 << 20
+	// sftpPart is what one request may read: all servers have to allow it.
+	sftpPart = 32 << 10
 	// sftpDirectoryTime is how long a server may take to list one directory: 200,000 names at a round trip of 100 ms take 200 s.
 	sftpDirectoryTime = 15 * time.Minute
 	// sftpLinks is how many targets of symlinks are asked for at a time.
@@ -65,7 +67,7 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	defer s.pool.put(c)
+	defer s.pool.put(c, nil)
 	var infos []os.FileInfo
 	requests = 1
 	if err := c.do(ctx, MaxDirectoryBytes, func() (err error) {
@@ -159,7 +161,7 @@ func (s *sftpOrigin) Open(ctx context.Context, e Entry, offset int64, version st
 	var info os.FileInfo
 	err = c.do(ctx, math.MaxInt64, func() (err error) {
 		if b.file, err = c.client.Open(name); err == nil {
-			info, err = b.file.Stat()
+			info, err = b.first(e.Size)
 		}
 		return err
 	})
@@ -176,9 +178,37 @@ func (s *sftpOrigin) Open(ctx context.Context, e Entry, offset int64, version st
 	b.size = info.Size()
 	out := &Body{ReadCloser: b, Size: b.size, Mtime: info.ModTime().UnixNano(), Still: func(ctx context.Context) (bool, error) { return b.still(ctx, name, info) }}
 	if out.Version = plainStamp(b.size, out.Mtime); out.Version == version && version != "" && offset <= b.size {
-		b.at, out.Offset = offset, offset
+		b.at, b.buf, out.Offset = offset, nil, offset
 	}
 	return out, nil
+}
+
+// first asks what the file is, and in the same round trip for all of it if it was listed as a small one.
+func (b *sftpBody) first(listed int64) (info os.FileInfo, err error) {
+	var whole []byte
+	var g errgroup.Group
+	if listed > 0 && listed <= sftpPart {
+		g.Go(func() error {
+			p := make([]byte, listed)
+			if n, err := b.file.ReadAt(p, 0); n == len(p) {
+				whole = p
+			} else if !b.c.answered(err) {
+				return err
+			}
+			return nil // the file has become shorter, perhaps: it is read again as it is
+		})
+	}
+	g.Go(func() error {
+		info, err = b.file.Stat()
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if whole != nil && info.Size() == listed {
+		b.buf, b.at = whole, listed
+	}
+	return info, nil
 }
 
 // fetchPath is where the bytes of an entry are.
@@ -252,11 +282,11 @@ func (b *sftpBody) still(ctx context.Context, name string, was os.FileInfo) (boo
 		return false, fs.ErrClosed // the channel is somebody else's
 	}
 	var open, there os.FileInfo
-	err := b.c.do(ctx, math.MaxInt64, func() (err error) {
-		if open, err = b.file.Stat(); err == nil {
-			there, err = b.c.client.Lstat(name)
-		}
-		return err
+	err := b.c.do(ctx, math.MaxInt64, func() error {
+		var g errgroup.Group
+		g.Go(func() (err error) { open, err = b.file.Stat(); return err })
+		g.Go(func() (err error) { there, err = b.c.client.Lstat(name); return err })
+		return g.Wait()
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -272,10 +302,6 @@ func (b *sftpBody) Close() error {
 	if b.closed.Swap(true) {
 		return nil
 	}
-	if b.file != nil {
-		// The context may have ended; what the server says to a closed handle changes nothing.
-		_ = b.c.do(context.WithoutCancel(b.ctx), math.MaxInt64, b.file.Close)
-	}
-	b.pool.put(b.c)
+	b.pool.put(b.c, b.file)
 	return nil
 }

@@ -97,11 +97,14 @@ func (p *sftpPool) take(ctx context.Context) (*sftpChannel, error) {
 	return c, nil
 }
 
-// put gives a channel back.
-func (p *sftpPool) put(c *sftpChannel) {
+// put gives a channel back. Who takes it next need not wait until the server has closed the file, which is nil if there is none.
+func (p *sftpPool) put(c *sftpChannel, file *sftp.File) {
 	p.mu.Lock()
 	if c.conn == p.conn {
 		p.free = append(p.free, c)
+		if file != nil {
+			c.conn.wg.Go(func() { _ = file.Close() }) // what the server says to that changes nothing
+		}
 	}
 	p.mu.Unlock()
 	<-p.seats
