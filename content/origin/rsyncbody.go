@@ -273,8 +273,8 @@ func (b *rsyncBody) Read(p []byte) (int, error) {
 		b.done(err)
 	default:
 		b.err = b.s.cause(err)
-		if errors.Is(b.err, io.EOF) {
-			b.err = fmt.Errorf("the connection was cut: %w", io.ErrUnexpectedEOF)
+		if errors.Is(b.err, io.ErrUnexpectedEOF) {
+			b.err = fmt.Errorf("the connection was cut: %w", b.err)
 		}
 		b.done(b.err)
 	}

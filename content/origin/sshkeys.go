@@ -140,7 +140,7 @@ func (k *sshKeyring) load(ctx context.Context) error {
 	for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
 		// What cannot be read is not there for us; what is to be done is said if no other key opens the door.
 		if err := k.read(filepath.Join(home, ".ssh", name), held); err != nil && !errors.Is(err, os.ErrNotExist) {
-			k.door.o.Log.Warn("an SSH key is passed over", "error", err)
+			k.door.o.Log.Warn("an SSH key is passed over: name the one to use with --ssh-key", "error", err)
 		}
 	}
 	return nil
@@ -162,7 +162,7 @@ func (k *sshKeyring) ask(ctx context.Context) []ssh.Signer {
 		held, err = agent.NewClient(conn).Signers()
 	}
 	if err != nil {
-		k.door.o.Log.Warn("the SSH agent does not answer", "socket", socket, "error", err)
+		k.door.o.Log.Warn("the SSH agent does not answer: start it, unset SSH_AUTH_SOCK, or name a key without a passphrase with --ssh-key", "socket", socket, "error", err)
 	}
 	return held
 }
