@@ -29,8 +29,11 @@ func openers() map[string]opener {
 		"https": openHTTP,
 
 		// Something behind SSH: sftp.go.
+		"sftp": openSFTP,
 
 		// An rsync server, or rsync behind SSH: rsync.go.
+		"rsync":     openRsync,
+		"rsync+ssh": openRsync,
 
 		// A Debian repository: apt.go.
 
