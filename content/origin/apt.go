@@ -37,6 +37,26 @@ type apt struct {
 // openAPT makes the origin of a URL apt+SCHEME://… with the parameters suite, component, arch, section (each may be there several times, and
 // several names be in one with commas) and check-valid-until.
 func openAPT(ctx context.Context, u *url.URL, o Options) (Origin, error) {
+	a, err := parseAPT(u)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openRepository(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.over(r), nil
+}
+
+// over makes it read a repository.
+func (a *apt) over(r *repository) *apt {
+	a.repository = r
+	a.print = r.fingerprint(a.dirs, a.want.components, a.want.architectures, a.want.sections, a.stale)
+	return a
+}
+
+// parseAPT reads the parameters.
+func parseAPT(u *url.URL) (*apt, error) {
 	a := &apt{}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -65,11 +85,6 @@ func openAPT(ctx context.Context, u *url.URL, o Options) (Origin, error) {
 	if len(a.dirs) == 0 {
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s names no suite: add ?suite=NAME, where NAME is what follows the address in sources.list, such as trixie, or / for a repository without dists", u.Redacted())}
 	}
-	a.repository, err = openRepository(ctx, u, o)
-	if err != nil {
-		return nil, err
-	}
-	a.print = a.fingerprint(a.dirs, a.want, a.stale)
 	return a, nil
 }
 

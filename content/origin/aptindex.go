@@ -146,6 +146,7 @@ func readPackages(r io.Reader, want *selection, p *pile) error {
 		size, err := strconv.ParseInt(f["size"], 10, 64)
 		sum, bad := content.ParseDigest(f["sha256"])
 		switch {
+		case name == "" && f["package"] == "": // of another kind
 		case name == "":
 			p.refuse(f["package"], fmt.Errorf("package %.80q has no file name", f["package"]))
 		case err != nil || size < 0:

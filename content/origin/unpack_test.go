@@ -1,0 +1,111 @@
+package origin
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+)
+
+func writeArmored(t testing.TB, f *os.File, k *openpgp.Entity) {
+	t.Helper()
+	w, err := armor.Encode(f, openpgp.PublicKeyType, nil)
+	if err == nil {
+		err = k.Serialize(w)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		_, err = f.WriteString("\n")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// zeros never end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// gzipBomb is a line of more than maxUnpackedBytes.
+func gzipBomb(t testing.TB) string {
+	t.Helper()
+	var member bytes.Buffer
+	w, err := gzip.NewWriterLevel(&member, gzip.BestCompression)
+	if err == nil {
+		// A comment line, which readers skip, of 64 KiB, many times.
+		line := "#" + strings.Repeat("x", 64<<10-2) + "\n"
+		for range 64 << 20 / len(line) {
+			if _, err = io.WriteString(w, line); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Repeat(member.String(), maxUnpackedBytes/(64<<20)+1)
+}
+
+func TestUnpack(t *testing.T) {
+	text := strings.Repeat("some text that repeats itself, ", 100_000)
+	for name, packed := range map[string]string{"a": text, "a.gz": packGzip(t, text), "a.zst": packZstd(t, text), "a.xz": packXZ(t, text),
+		"two.xz": packXZ(t, text[:1000]) + packXZ(t, text[1000:]), "padded.xz": packXZ(t, text) + "\x00\x00\x00\x00", "empty.xz": packXZ(t, "") + packXZ(t, text)} {
+		r, err := unpack(name, []byte(packed))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || string(got) != text || r.Close() != nil {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		if name == "a" {
+			continue
+		}
+		if r, err = unpack(name, []byte(packed[:len(packed)/2])); err != nil {
+			continue
+		}
+		if _, err := io.ReadAll(r); err == nil {
+			t.Errorf("%s: half of it is read without an error", name)
+		}
+	}
+	for _, name := range []string{"a.lzma", "a.lz4"} {
+		if _, err := unpack(name, nil); err == nil || unpackable(name) {
+			t.Errorf("%s can be read?", name)
+		}
+	}
+}
+
+// TestUnpackBounds: what asks for too much memory is refused before it has it.
+func TestUnpackBounds(t *testing.T) {
+	packed := []byte(packXZ(t, "text"))
+	packed[12+4] = 40 // the dictionary: 4 GiB; the header's checksum is not looked at
+	if packed[12+2] != 0x21 {
+		t.Fatal("the block's header is not where it was thought to be")
+	}
+	r, err := unpack("a.xz", packed)
+	if err == nil {
+		_, err = io.ReadAll(r)
+	}
+	if err == nil || !strings.Contains(err.Error(), "dictionary of 4294967295 bytes") {
+		t.Errorf("a dictionary of 4 GiB: %v", err)
+	}
+	u := &unpacked{in: zeros{}, left: 1 << 20}
+	if n, err := io.Copy(io.Discard, u); !errors.Is(err, errUnpackedSize) || n > 1<<20 {
+		t.Errorf("endless: %d bytes, %v", n, err)
+	}
+}
