@@ -30,7 +30,7 @@ require (
 	github.com/ulikunitz/xz v0.5.17 // LZMA2, in which most indexes of package repositories are packed
 	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
-	golang.org/x/net v0.59.0 // a limit for connections
+	golang.org/x/net v0.59.0 // a limit for connections; the tokens of index pages, and proxies of the environment
 	golang.org/x/sync v0.23.0 // semaphores and error groups
 	golang.org/x/sys v0.48.0 // file locks, hole punching, free space
 	pgregory.net/rapid v1.3.0 // tests: properties against a dumb second version

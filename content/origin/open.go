@@ -22,6 +22,8 @@ func openers() map[string]opener {
 		// An FTP server: ftp.go.
 
 		// A web server with index pages: http.go.
+		"http":  openHTTP,
+		"https": openHTTP,
 
 		// Something behind SSH: sftp.go.
 
