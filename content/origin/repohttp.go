@@ -3,12 +3,15 @@ package origin
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // What package repositories ask a web server beside what an Origin can: is it still the same, and is it there.
+
+// A web server is a source.
+var _ source = (*web)(nil)
 
 // openIf is that of source. The validator is an ETag, which is quoted, or a time of Last-Modified.
 func (w *web) openIf(ctx context.Context, path, validator string) (*Body, string, error) {
@@ -19,47 +22,46 @@ func (w *web) openIf(ctx context.Context, path, validator string) (*Body, string
 		return nil, "", err
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	header := "If-Modified-Since"
-	if strings.HasSuffix(validator, `"`) {
-		header = "If-None-Match"
-	}
+	good := []int{http.StatusOK}
 	if validator != "" {
+		header := "If-Modified-Since"
+		if strings.HasSuffix(validator, `"`) {
+			header = "If-None-Match"
+		}
 		req.Header.Set(header, validator)
+		good = append(good, http.StatusNotModified)
 	}
-	resp, err := w.do(req, http.StatusOK, http.StatusNotModified)
+	resp, err := w.do(req, good...)
 	if err != nil {
 		cancel()
 		return nil, "", err
 	}
-	if resp.StatusCode == http.StatusNotModified {
-		resp.Body.Close()
-		cancel()
-		if validator == "" {
-			return nil, "", fmt.Errorf("%s: 304 Not Modified although nothing was said of another version", resp.Request.URL.Redacted())
-		}
+	b := &Body{ReadCloser: &body{steady: newSteady(resp.Body, w.o.Timeout, cancel), close: resp.Body, cancel: cancel}, Size: resp.ContentLength}
+	switch coding := resp.Header.Get("Content-Encoding"); {
+	case resp.StatusCode == http.StatusNotModified:
+		_ = b.Close()
 		return nil, "", ErrUnchanged
+	case coding != "" && coding != "identity":
+		_ = b.Close()
+		return nil, "", &RefusedError{Reason: fmt.Sprintf("%s comes encoded as %s although it was asked for as it is: have the server send files unencoded", resp.Request.URL.Redacted(), coding)}
 	}
-	body := &Body{ReadCloser: cancelBody{newSteady(resp.Body, w.o.Timeout, cancel), resp.Body, cancel}, Size: resp.ContentLength}
 	if t := modified(resp); !t.IsZero() {
-		body.Mtime = t.UnixNano()
+		b.Mtime = t.UnixNano()
 	}
-	validator = resp.Header.Get("ETag")
-	if validator == "" {
-		validator = resp.Header.Get("Last-Modified")
-	}
-	return body, validator, nil
+	return b, lasting(resp), nil
 }
 
-// cancelBody ends the request with the body.
-type cancelBody struct {
-	io.Reader
-	io.Closer
-	cancel context.CancelFunc
-}
-
-func (c cancelBody) Close() error {
-	defer c.cancel()
-	return c.Closer.Close()
+// lasting gives what a conditional request may say later. A file that changed within the second before the answer may change in
+// that second again, which neither its time nor an ETag that is made of it tells: it is asked for as a whole the next time.
+func lasting(resp *http.Response) string {
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if t := modified(resp); !t.IsZero() && (err != nil || date.Sub(t) <= time.Second) {
+		return ""
+	}
+	if etag := resp.Header.Get("ETag"); strings.HasSuffix(etag, `"`) {
+		return etag
+	}
+	return resp.Header.Get("Last-Modified")
 }
 
 // size is that of source.
@@ -78,6 +80,3 @@ func (w *web) size(ctx context.Context, path string) (int64, error) {
 	resp.Body.Close()
 	return resp.ContentLength, nil
 }
-
-// A web server is a source.
-var _ source = (*web)(nil)
