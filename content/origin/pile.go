@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -30,7 +31,8 @@ type pile struct {
 	o     *Options
 	files []filed
 	bad   []Bad
-	next  int // the length at which it is compacted
+	next  int // the length at which it is compacted; 0: compactAt
+	most  int // files at most; 0: MaxEntries
 }
 
 func (p *pile) refuse(path string, err error) {
@@ -53,13 +55,14 @@ func (p *pile) add(f filed) error {
 		return nil
 	}
 	p.files = append(p.files, f)
-	if len(p.files) < max(p.next, compactAt) {
+	most := cmp.Or(p.most, MaxEntries)
+	if len(p.files) < min(cmp.Or(p.next, compactAt), 2*most) {
 		return nil
 	}
 	p.compact()
-	p.next = 2 * len(p.files)
-	if len(p.files) > MaxEntries {
-		return &RefusedError{Reason: "the repository names more than " + strconv.Itoa(MaxEntries) + " files: publish parts of it"}
+	p.next = 2 * max(len(p.files), cmp.Or(p.next, compactAt)/2)
+	if len(p.files) > most {
+		return &RefusedError{Reason: "the repository names more than " + strconv.Itoa(most) + " files: publish parts of it"}
 	}
 	return nil
 }

@@ -73,10 +73,17 @@ func (w *web) size(ctx context.Context, path string) (int64, error) {
 		return 0, err
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	resp, err := w.do(req, http.StatusOK)
+	resp, err := w.do(req, http.StatusOK, http.StatusMethodNotAllowed, http.StatusNotImplemented)
 	if err != nil {
 		return 0, err
 	}
 	resp.Body.Close()
-	return resp.ContentLength, nil
+	if resp.StatusCode == http.StatusOK {
+		return resp.ContentLength, nil
+	}
+	b, _, err := w.openIf(ctx, path, "") // some servers do not know HEAD
+	if err != nil {
+		return 0, err
+	}
+	return b.Size, b.Close()
 }

@@ -131,6 +131,32 @@ func TestRepositoryLostFile(t *testing.T) {
 	}
 }
 
+// TestSizeWithoutHEAD asks a server that does not know HEAD.
+func TestSizeWithoutHEAD(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodHead:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		case r.URL.Path != "/there":
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			_, _ = w.Write([]byte("seven"))
+		}
+	}))
+	defer server.Close()
+	o, err := Open(t.Context(), server.URL, Options{AllowPrivate: true, Access: Access{Netrc: os.DevNull}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if n, err := sourceOf(o).size(t.Context(), "there"); n != 5 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := sourceOf(o).size(t.Context(), "not"); !absent(err) {
+		t.Error(err)
+	}
+}
+
 // TestLasting: what changed in the second of the answer may change in it again.
 func TestLasting(t *testing.T) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -87,6 +88,41 @@ func TestUnpack(t *testing.T) {
 		if _, err := unpack(name, nil); err == nil || unpackable(name) {
 			t.Errorf("%s can be read?", name)
 		}
+	}
+}
+
+// TestPileCompacts names more files than are gathered at once, most of them twice, one with two hashes.
+func TestPileCompacts(t *testing.T) {
+	const n = 1000
+	p := &pile{o: &Options{}, next: n * 3 / 4}
+	for range 2 {
+		for i := range n {
+			if err := p.add(filed{path: fmt.Sprintf("pool/%d/%06d", i%7, i), size: int64(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 3 {
+		if err := p.add(filed{path: "pool/0/000000", size: int64(i % 2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := 0
+	err := p.emit(func(e Entry) error {
+		if e.IsFile() {
+			files++
+		}
+		return nil
+	})
+	if err != nil || files != n-1 || len(p.bad) != 1 || p.bad[0].Path != "pool/0/000000" {
+		t.Errorf("%d files, want %d; %v %v", files, n-1, err, p.bad)
+	}
+	endless := &pile{o: &Options{}, next: n / 10, most: n}
+	for i := 0; err == nil && i < 10*n; i++ {
+		err = endless.add(filed{path: fmt.Sprintf("%07d", i)})
+	}
+	if refused := (*RefusedError)(nil); !errors.As(err, &refused) || len(endless.files) > 2*n {
+		t.Errorf("endless: %v after %d", err, len(endless.files))
 	}
 }
 
