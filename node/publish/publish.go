@@ -344,7 +344,7 @@ func (r *run) settle(ctx context.Context, dead []placedChunk, release uint64) {
 		err = r.finish()
 	}
 	if err != nil {
-		r.cfg.Log.Warn("the next publish will fill the index again", "error", err)
+		r.cfg.Log.Warn("the next publish fills the index again and takes longer: look at the disk of the home directory", "error", err)
 	}
 }
 
@@ -364,7 +364,7 @@ func (r *run) forget(dead []placedChunk) error {
 // ends here: it costs hashing all files the next time.
 func (r *run) keepSnapshot(tree content.Digest) {
 	if err := r.writeSnapshot(tree); err != nil {
-		r.cfg.Log.Warn("the next publish will hash all files again", "error", err)
+		r.cfg.Log.Warn("the next publish hashes all files again and takes longer: look at the disk of the home directory", "error", err)
 	}
 }
 
