@@ -8,6 +8,7 @@ require (
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness and sockets of a systemd service
 	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
+	github.com/fsnotify/fsnotify v1.10.1 // hints that a watched directory has changed
 	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/ipfs/go-cid v0.6.2 // CIDs

@@ -185,7 +185,7 @@ func (p *htmlIndex) finish() {
 	r := &p.rows[len(p.rows)-1]
 	for _, layout := range indexLayouts {
 		if t, err := time.Parse(layout, stamp); err == nil {
-			r.mtime = t
+			r.mtime, r.fine = t, strings.Contains(layout, ":05")
 			break
 		}
 	}
@@ -226,6 +226,9 @@ func (p *htmlIndex) result() ([]row, bool, error) {
 	for line := range strings.SplitSeq(p.heading, "\n") { // caddy's
 		index = index || strings.Trim(strings.TrimSpace(line), "/") == strings.Trim(p.page.Path, "/") && strings.Contains(line, "/")
 	}
+	if !index {
+		return nil, false, nil
+	}
 	rows := p.rows[:0]
 	for _, r := range p.rows {
 		// On a page with times a file without one is a link in a header. A directory is asked itself whether it is there.
@@ -233,5 +236,5 @@ func (p *htmlIndex) result() ([]row, bool, error) {
 			rows = append(rows, r)
 		}
 	}
-	return rows, index, nil
+	return rows, true, nil
 }

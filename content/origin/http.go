@@ -41,7 +41,7 @@ type web struct {
 // openHTTP opens the tree below an index page.
 func openHTTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: the tree below a path is mirrored, without ? and #; in the name of a directory they are %%3F and %%23", u.Redacted())}
+		return nil, &RefusedError{Reason: "a tree is the path of a URL, without ? and #: in the name of a directory, and in a password, they are %3F and %23"}
 	}
 	user, err := login(o, u)
 	if err != nil {
@@ -97,15 +97,13 @@ func (w *web) request(ctx context.Context, method string, u *url.URL) (*http.Req
 func (w *web) do(req *http.Request, good ...int) (*http.Response, error) {
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return nil, inWords(err)
+		return nil, inWords(req.URL, err)
 	}
 	for _, code := range good {
 		if resp.StatusCode == code {
 			return resp, nil
 		}
 	}
-	// A short body read to its end keeps the connection for the next request.
-	_, _ = io.CopyN(io.Discard, resp.Body, 4096)
 	resp.Body.Close()
 	return nil, statusError(resp)
 }
@@ -166,8 +164,8 @@ func (w *web) judge(s *sheet, rows []row) (bad []Bad) {
 		}
 		w.files++
 		e.Size = r.size
-		if r.exact {
-			e.Mtime = r.mtime.Truncate(time.Second).UnixNano() // what Last-Modified says of it
+		if !r.mtime.IsZero() {
+			e.Mtime = r.mtime.Truncate(time.Second).UnixNano() // as Last-Modified does; which has the last word, if there is one
 		}
 		s.judge(e, r)
 	}

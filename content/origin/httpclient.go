@@ -152,25 +152,21 @@ func retryAfter(resp *http.Response) time.Duration {
 	return 0
 }
 
-// inWords makes refusals of errors that trying again does not change: what TLS has against a server, in the words of people.
-func inWords(err error) error {
+// inWords says what has become of a request, and makes refusals of errors that trying again does not change: what TLS has against a server, in the words of people.
+func inWords(at *url.URL, err error) error {
 	var (
-		host    = "the origin"
-		request *url.Error
+		refused *RefusedError
 		invalid x509.CertificateInvalidError
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
 		record  tls.RecordHeaderError
 	)
-	if errors.As(err, &request) {
-		if u, bad := url.Parse(request.URL); bad == nil {
-			host = u.Host
-		}
-	}
 	refuse := func(format string, args ...any) error {
-		return &RefusedError{Reason: host + ": " + fmt.Sprintf(format, args...)}
+		return &RefusedError{Reason: at.Host + ": " + fmt.Sprintf(format, args...)}
 	}
 	switch {
+	case errors.As(err, &refused): // without the URL around it: a redirect may have a password in it
+		return fmt.Errorf("%s: %w", at.Redacted(), refused)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore):
 		return refuse("its certificate is valid only from %s on: is the clock here right?", invalid.Cert.NotBefore.Format(time.DateTime))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:

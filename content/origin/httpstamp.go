@@ -30,7 +30,7 @@ const (
 	youngAfter  = time.Minute
 	// zoneRange is farther than any zone is from UTC.
 	zoneRange = 15 * time.Hour
-	// youngExact is the same for times that are exact to the second.
+	// youngExact is the same, both ways, for times that are to the second.
 	youngExact = 3 * time.Second
 
 	memoChecked = "checked " // and the path of a directory: when its young files were last asked for, by the server's clock
@@ -45,8 +45,12 @@ func (r *row) young(page time.Time) bool {
 	if since.Abs() > zoneRange {
 		return false
 	}
+	before, after := youngBefore, youngAfter
+	if r.fine {
+		before, after = youngExact, youngExact
+	}
 	phase := (since%quarter + quarter) % quarter
-	return phase < youngBefore || phase > quarter-youngAfter
+	return phase < before || phase > quarter-after
 }
 
 // sheet is one directory while its page is judged.

@@ -16,6 +16,7 @@ type row struct {
 	text  string // what the page says of size and time, word for word; "" if it does not tell a time
 	mtime time.Time
 	exact bool // size and time are exact, to the second, and the time is in UTC; else its zone is unknown
+	fine  bool // the time is to the second, not to the minute
 }
 
 // childName gives the name of a direct child of the page's directory that href leads to, and whether it is shown as a directory.

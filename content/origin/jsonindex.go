@@ -30,8 +30,11 @@ type jsonRow struct {
 // parseJSON reads a JSON index: an array with an object for each name.
 func parseJSON(r io.Reader) ([]row, error) {
 	d := json.NewDecoder(r)
-	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, errors.Join(errNoIndex, err)
+	syntax := (*json.SyntaxError)(nil)
+	if t, err := d.Token(); err == nil && t != json.Delim('[') || errors.Is(err, io.EOF) || errors.As(err, &syntax) {
+		return nil, errNoIndex
+	} else if err != nil {
+		return nil, err
 	}
 	var rows []row
 	for d.More() {

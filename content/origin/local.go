@@ -35,7 +35,7 @@ func openLocal(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	case u.Host != "" && u.Host != "localhost":
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s: a directory here has three slashes, file:///DIRECTORY; one of the machine %s needs its scheme: %s", u.Redacted(), u.Host, strings.Join(Schemes(), ", "))}
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: a ? or # in the name of a directory is %%3F or %%23 in a URL", u.Redacted())}
+		return nil, &RefusedError{Reason: "a ? or # in the name of a directory is %3F or %23 in a URL"}
 	}
 	root, err := os.OpenRoot(u.Path)
 	if err != nil {

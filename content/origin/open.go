@@ -57,10 +57,10 @@ func Open(ctx context.Context, rawURL string, o Options) (Origin, error) {
 	}
 	open := openers()[u.Scheme]
 	if open == nil {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: there is no scheme %q; there are %s, and /DIRECTORY", u.Redacted(), u.Scheme, strings.Join(Schemes(), ", "))}
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s: there is no scheme %q; there are %s, and /DIRECTORY", WithoutPassword(rawURL), u.Scheme, strings.Join(Schemes(), ", "))}
 	}
 	if !strings.HasSuffix(u.Scheme, "file") && u.Hostname() == "" {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s names no host: %s://HOST/PATH/ is what is wanted", u.Redacted(), u.Scheme)}
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s names no host: %s://HOST/PATH/ is what is wanted", WithoutPassword(rawURL), u.Scheme)}
 	}
 	return open(ctx, u, o)
 }
@@ -91,14 +91,14 @@ func parse(rawURL string) (*url.URL, error) {
 
 // WithoutPassword gives a URL, or something that should have been one, for people and logs: what may be a password is not in it.
 func WithoutPassword(rawURL string) string {
-	if u, err := url.Parse(rawURL); err == nil && u.Opaque == "" {
+	if u, err := url.Parse(rawURL); err == nil && u.Scheme != "" && u.Host != "" && !strings.Contains(u.RawQuery+u.Fragment, "@") {
 		if _, has := u.User.Password(); has {
 			u.User = url.User(u.User.Username())
 			return u.String()
 		}
 		return rawURL
 	}
-	// Not a URL: a password with an unescaped character in it, perhaps. Up to the last @ nothing is safe to show but the scheme.
+	// Not a URL, or one whose password has an unescaped character in it: up to the last @ nothing is safe to show but scheme and user.
 	at := strings.LastIndexByte(rawURL, '@')
 	if at < 0 {
 		return rawURL
