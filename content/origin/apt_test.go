@@ -103,7 +103,13 @@ func TestAPTLists(t *testing.T) {
 				t.Errorf("%d requests told, %d made", told.Requests, n)
 			}
 			fetchAll(t, o, entries, s.files)
+			twice := map[string]bool{}
 			for _, r := range s.requests() {
+				if data := s.files[strings.TrimPrefix(r, "GET ")]; data != "" && twice[data] {
+					t.Errorf("%s although another name of it was fetched", r)
+				} else {
+					twice[data] = true
+				}
 				if strings.Contains(r, "Release") || strings.Contains(r, "Packages.xz") || strings.Contains(r, "Sources") {
 					t.Errorf("%s although the listing had read it", r)
 				}
@@ -335,6 +341,26 @@ func TestAPTExpiresUnchanged(t *testing.T) {
 	if _, _, _, err = collect(t, o, after(entries, told)); err == nil || errors.Is(err, ErrUnchanged) || !strings.Contains(err.Error(), "was valid until") {
 		t.Errorf("unchanged and past its time: %v", err)
 	}
+}
+
+// TestAPTLetsGo: metadata is held while a run needs it.
+func TestAPTLetsGo(t *testing.T) {
+	s, a := &shelf{}, testArchive()
+	a.write(t, s, "stable")
+	o := aptOver(t, s, "suite=stable", Options{})
+	_, entries, told, err := collect(t, o, Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range []bool{true, false, false} {
+		if _, _, _, err := collect(t, o, after(entries, told)); !errors.Is(err, ErrUnchanged) {
+			t.Fatal(err)
+		}
+		if got := len(o.held) > 0; got != want {
+			t.Errorf("after %d unchanged listings metadata is held: %v", n+1, got)
+		}
+	}
+	fetchAll(t, o, entries, s.files)
 }
 
 // TestAPTSwitches lets the archive change between its Release file and its indexes.

@@ -59,10 +59,15 @@ type repository struct {
 	keys  *keyring // nil: no signature is checked
 	pause time.Duration
 	now   func() time.Time
+	shown string    // the address, without a password
+	warn  sync.Once // that nothing is checked
+
+	twins [64]sync.Mutex // by the first byte of a digest: the first of several that open an index with several names fetches it
 
 	mu       sync.Mutex // guards what follows
 	held     map[content.Digest]*heldFile
 	requests int
+	idle     int // listings since the last one that gave anything
 }
 
 // heldFile is metadata that was checked, as it was transferred.
@@ -92,6 +97,11 @@ func (r *repository) Open(ctx context.Context, e Entry, offset int64, version st
 			return h.body(e.SHA256, offset, version), nil
 		}
 	}
+	if e.Last && e.Fetch != "" && e.Size >= 0 && r.room(e.Size) {
+		if body := r.openTwin(ctx, e, offset, version); body != nil {
+			return body, nil
+		}
+	}
 	sum, only512 := strings.CutPrefix(e.Stamp, stamp512)
 	if only512 {
 		offset, version = 0, "" // the whole has to be hashed
@@ -108,6 +118,37 @@ func (r *repository) Open(ctx context.Context, e Entry, offset int64, version st
 		body.Version = ""
 	}
 	return body, err
+}
+
+// openTwin fetches an index that has names by hash too into memory, where the next name finds it. nil: it has to be read from the source.
+func (r *repository) openTwin(ctx context.Context, e Entry, offset int64, version string) *Body {
+	m := &r.twins[int(e.SHA256[0])%len(r.twins)]
+	m.Lock()
+	defer m.Unlock()
+	if _, err := r.fetchChecked(ctx, filed{path: e.Path, fetch: e.Fetch, size: e.Size, sum: e.SHA256}); err != nil {
+		return nil // the source will say it better
+	}
+	if h := r.hold(e.SHA256); h != nil {
+		return h.body(e.SHA256, offset, version)
+	}
+	return nil
+}
+
+// room reports whether metadata of this size could be held.
+func (r *repository) room(size int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return size <= MaxDirectoryBytes && int64(r.heldBytes())+size <= maxHeldBytes
+}
+
+// heldBytes is how much metadata is held that the last listing needs. r.mu is held.
+func (r *repository) heldBytes() (n int) {
+	for _, h := range r.held {
+		if h.used {
+			n += len(h.data)
+		}
+	}
+	return n
 }
 
 // hashedBody ends with an error if what was read is not what the metadata says.
@@ -154,12 +195,19 @@ func (r *repository) begin() {
 	}
 }
 
-// finish lets go of metadata that the listing did not need.
-func (r *repository) finish() {
+// finish lets go of metadata that the listing did not need. Of a run that found nothing changed, when it asked first and not when it
+// asked once more, no file will be opened: nothing is held until something has changed.
+func (r *repository) finish(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		r.idle = 0
+	case errors.Is(err, ErrUnchanged):
+		r.idle++
+	}
 	for d, h := range r.held {
-		if !h.used {
+		if err == nil && !h.used || r.idle > 1 {
 			delete(r.held, d)
 		}
 	}
@@ -169,13 +217,8 @@ func (r *repository) finish() {
 func (r *repository) keep(data []byte, mtime int64, must bool) content.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d, total := content.Sum(data), len(data)
-	for _, h := range r.held {
-		if h.used {
-			total += len(h.data)
-		}
-	}
-	if must || total <= maxHeldBytes {
+	d := content.Sum(data)
+	if must || r.heldBytes()+len(data) <= maxHeldBytes {
 		r.held[d] = &heldFile{data: data, mtime: mtime, used: true}
 	}
 	return d
@@ -320,15 +363,18 @@ func (r *repository) probe(ctx context.Context, f *filed) (bool, error) {
 
 // settled calls list until the metadata does not contradict itself, a few times.
 func (r *repository) settled(ctx context.Context, list func(last bool) (Listing, error)) (Listing, error) {
+	r.warn.Do(func() {
+		if r.keys == nil {
+			r.o.Log.Warn("no keyring: whatever the repository says is published as it is; with its keys its signature is checked", "origin", r.shown)
+		}
+	})
 	requests, pause := 0, r.pause
 	for try := 1; ; try++ {
 		r.begin()
 		told, err := list(try == switchTries)
 		requests += r.asks()
 		told.Requests = requests
-		if err == nil {
-			r.finish()
-		}
+		r.finish(err)
 		if !errors.Is(err, errSwitched) || try == switchTries {
 			return told, err
 		}

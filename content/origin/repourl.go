@@ -12,7 +12,7 @@ import (
 
 // openRepository opens what the files of the repository at apt+SCHEME://… or rpm+SCHEME://… are read through.
 func openRepository(ctx context.Context, u *url.URL, o Options) (*repository, error) {
-	kind, scheme, _ := strings.Cut(u.Scheme, "+")
+	_, scheme, _ := strings.Cut(u.Scheme, "+")
 	open := openers()[scheme]
 	if open == nil {
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s: a package repository is read over http, https or from a file:///DIRECTORY", u.Redacted())}
@@ -28,9 +28,7 @@ func openRepository(ctx context.Context, u *url.URL, o Options) (*repository, er
 		_ = files.Close()
 		return nil, err
 	}
-	if r.keys == nil {
-		o.Log.Warn("no keyring: whatever this repository says is published as it is; with its keys its signature is checked", "origin", u.Redacted(), "kind", kind)
-	}
+	r.shown = u.Redacted()
 	return r, nil
 }
 
