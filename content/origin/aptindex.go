@@ -125,7 +125,7 @@ func (a *apt) readPackages(ctx context.Context, rel *release, named, found []fil
 
 // readPackage reads one index.
 func (a *apt) readPackage(f filed, data []byte, p *pile) error {
-	r, err := unpack(f.path, data)
+	r, err := unpack(f.path, data, a.longest)
 	if err != nil {
 		return err
 	}

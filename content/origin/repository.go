@@ -55,12 +55,13 @@ type source interface {
 // repository is the part of an origin that reads metadata.
 type repository struct {
 	source
-	o     Options
-	keys  *keyring // nil: no signature is checked
-	pause time.Duration
-	now   func() time.Time
-	shown string    // the address, without a password
-	warn  sync.Once // that nothing is checked
+	o       Options
+	keys    *keyring // nil: no signature is checked
+	pause   time.Duration
+	now     func() time.Time
+	shown   string    // the address, without a password
+	warn    sync.Once // that nothing is checked
+	longest int64     // bytes of an unpacked index
 
 	twins [64]sync.Mutex // by the first byte of a digest: the first of several that open an index with several names fetches it
 
@@ -78,7 +79,7 @@ type heldFile struct {
 }
 
 func newRepository(s source, o Options) (*repository, error) {
-	r := &repository{source: s, o: o, pause: switchPause, now: time.Now, held: map[content.Digest]*heldFile{}}
+	r := &repository{source: s, o: o, pause: switchPause, now: time.Now, longest: maxUnpackedBytes, held: map[content.Digest]*heldFile{}}
 	if o.Keyring != "" {
 		keys, err := readKeyring(o.Keyring)
 		if err != nil {

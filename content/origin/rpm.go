@@ -126,7 +126,7 @@ func (r *rpm) readData(ctx context.Context, data []byte, p *pile) error {
 	if err != nil {
 		return err
 	}
-	in, err := unpack(primary.path, packed)
+	in, err := unpack(primary.path, packed, r.longest)
 	if err != nil {
 		return err
 	}

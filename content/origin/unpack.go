@@ -19,7 +19,7 @@ import (
 const maxDictionary = 64 << 20
 
 // errUnpackedSize ends what does not end by itself.
-var errUnpackedSize = fmt.Errorf("it has more than %d bytes unpacked, which no index has", int64(maxUnpackedBytes))
+var errUnpackedSize = errors.New("unpacked it is longer than any index")
 
 // compressions are the ends of names of compressed indexes, those that pack best first.
 var compressions = [...]string{".xz", ".zst", ".bz2", ".gz", ".lzma", ".lz4"}
@@ -37,8 +37,9 @@ func compression(name string) string {
 // unpackable reports whether unpack knows the compression of a file.
 func unpackable(name string) bool { return compression(name) != ".lzma" && compression(name) != ".lz4" }
 
-// unpack reads what is in a file that is compressed as its name says. Memory and length have limits, whatever the file claims.
-func unpack(name string, data []byte) (io.ReadCloser, error) {
+// unpack reads what is in a file that is compressed as its name says. Memory and length have limits, whatever the file claims:
+// of more than limit bytes, and of a dictionary of more than maxDictionary, comes an error.
+func unpack(name string, data []byte, limit int64) (io.ReadCloser, error) {
 	in := bytes.NewReader(data)
 	var out io.Reader
 	closed := func() error { return nil }
@@ -56,7 +57,7 @@ func unpack(name string, data []byte) (io.ReadCloser, error) {
 		}
 		out = z
 	case ".zst":
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(maxUnpackedBytes))
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(uint64(limit)))
 		if err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", path.Base(name), err)
 		}
@@ -65,7 +66,7 @@ func unpack(name string, data []byte) (io.ReadCloser, error) {
 	default:
 		return nil, fmt.Errorf("unpack %s: %s cannot be read here", path.Base(name), c)
 	}
-	return &unpacked{in: out, left: maxUnpackedBytes, close: closed}, nil
+	return &unpacked{in: out, left: limit, close: closed}, nil
 }
 
 // unpacked ends with an error where an index should long have ended.
