@@ -64,6 +64,9 @@ func parseHTML(r io.Reader, page *url.URL) (rows []row, index bool, err error) {
 			p.addText(string(z.Text()))
 		case html.StartTagToken, html.SelfClosingTagToken:
 			p.start(z)
+			if len(p.rows) > maxRows {
+				return nil, false, errTooManyRows()
+			}
 		case html.EndTagToken:
 			name, _ := z.TagName()
 			p.end(string(name))
@@ -89,7 +92,7 @@ func (p *htmlIndex) start(z *html.Tokenizer) {
 		p.inTime = attr != ""
 		p.append(" " + attr + " ")
 	case "title", "h1", "h2":
-		p.inHead = true
+		p.inHead = len(p.heading) < maxRowText
 	case "pre":
 		p.finish()
 		p.inPre = true
@@ -107,8 +110,10 @@ func (p *htmlIndex) end(name string) {
 	case "time":
 		p.inTime = false
 	case "title", "h1", "h2":
+		if p.inHead && len(p.heading) < maxRowText {
+			p.heading += "\n"
+		}
 		p.inHead = false
-		p.heading += "\n"
 	case "pre":
 		p.finish()
 		p.inPre = false
@@ -121,7 +126,7 @@ func (p *htmlIndex) end(name string) {
 
 func (p *htmlIndex) addText(text string) {
 	if p.inHead && len(p.heading) < maxRowText {
-		p.heading += text
+		p.heading += text[:min(len(text), maxRowText)]
 	}
 	if p.inLink || p.inTime || !p.open {
 		return

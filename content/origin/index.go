@@ -8,6 +8,14 @@ import (
 	"time"
 )
 
+// maxRows is how many names an index page may have: more than fit into MaxDirectoryBytes with their times and sizes. Without these a
+// page of that length could have 6 million, and a GiB of them in memory.
+const maxRows = 400_000
+
+func errTooManyRows() error {
+	return &RefusedError{Reason: fmt.Sprintf("the listing has more than %d names: --exclude it, or have it split into directories", maxRows)}
+}
+
 // row is one line of an index page.
 type row struct {
 	name  string // one part, as it is on disk

@@ -120,6 +120,33 @@ func TestNoIndex(t *testing.T) {
 	}
 }
 
+// Pages that grow in what is kept of them.
+func TestIndexLimits(t *testing.T) {
+	at := &url.URL{Scheme: "http", Host: "h", Path: "/"}
+	var links, names strings.Builder
+	names.WriteString("[")
+	for i := range maxRows + 1 {
+		fmt.Fprintf(&links, "<a href=%d>", i)
+		fmt.Fprintf(&names, `{"name":"%d","type":"file"},`, i)
+	}
+	_, _, err := parseHTML(strings.NewReader(links.String()), at)
+	refusal(t, "links", err, "more than 400000 names")
+	_, err = parseJSON(strings.NewReader(names.String()))
+	refusal(t, "names", err, "more than 400000 names")
+	p := &htmlIndex{page: at, at: map[string]int{}}
+	for range 10_000 {
+		p.end("h1")
+		p.inHead = true
+		p.addText("x")
+		p.end("h1")
+		p.open = true
+		p.addText("yy")
+	}
+	if len(p.heading) > 3*maxRowText || p.text.Len() > 2*maxRowText {
+		t.Errorf("a heading of %d bytes, a text of %d", len(p.heading), p.text.Len())
+	}
+}
+
 func FuzzHTMLIndex(f *testing.F) {
 	files, err := filepath.Glob("testdata/index/*.html")
 	if err != nil || len(files) == 0 {

@@ -45,7 +45,9 @@ func parseJSON(r io.Reader) ([]row, error) {
 		if j.Name == "" || j.Type == "" && j.IsDir == nil {
 			return nil, errNoIndex
 		}
-		rows = append(rows, j.row())
+		if rows = append(rows, j.row()); len(rows) > maxRows {
+			return nil, errTooManyRows()
+		}
 	}
 	// The closing bracket: without it the listing is cut.
 	if _, err := d.Token(); err != nil {
