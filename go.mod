@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/PlakarKorp/go-cdc-chunkers v1.1.0 // content-defined chunking with versioned algorithms (jc-v1.0.0)
+	github.com/ProtonMail/go-crypto v1.5.2 // signatures of package repositories
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness and sockets of a systemd service
 	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
@@ -11,6 +12,7 @@ require (
 	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/ipfs/go-cid v0.6.2 // CIDs
+	github.com/klauspost/compress v1.20.3 // indexes of package repositories that are packed with zstd
 	github.com/libp2p/go-libp2p v0.51.0 // hosts, streams, NAT traversal
 	github.com/libp2p/go-libp2p-kad-dht v0.42.1 // finding the first peers of a collection
 	github.com/libp2p/go-libp2p-pubsub v0.17.0 // announcements by GossipSub
@@ -27,6 +29,7 @@ require (
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/spf13/pflag v1.0.9 // its flags
 	github.com/theupdateframework/go-tuf/v2 v2.4.2 // TUF metadata and its verification
+	github.com/ulikunitz/xz v0.5.17 // LZMA2, in which most indexes of package repositories are packed
 	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
 	golang.org/x/net v0.59.0 // a limit for connections; the tokens of index pages, and proxies of the environment
@@ -54,6 +57,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/clipperhouse/stringish v0.1.1 // indirect
 	github.com/clipperhouse/uax29/v2 v2.3.0 // indirect
+	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/cockroachdb/crlib v0.0.0-20241112164430-1264a2edc35b // indirect
 	github.com/cockroachdb/errors v1.11.3 // indirect
 	github.com/cockroachdb/logtags v0.0.0-20230118201751-21c54148d20b // indirect
@@ -84,7 +88,6 @@ require (
 	github.com/ipld/go-ipld-prime v0.24.0 // indirect
 	github.com/jackpal/go-nat-pmp v1.0.2 // indirect
 	github.com/jbenet/go-temp-err-catcher v0.1.0 // indirect
-	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/koron/go-ssdp v0.9.1 // indirect
 	github.com/kr/fs v0.1.0 // indirect

@@ -36,9 +36,14 @@ func openers() map[string]opener {
 		"rsync+ssh": openRsync,
 
 		// A Debian repository: apt.go.
+		"apt+file":  openAPT,
+		"apt+http":  openAPT,
+		"apt+https": openAPT,
 
 		// An RPM repository: rpm.go.
-
+		"rpm+file":  openRPM,
+		"rpm+http":  openRPM,
+		"rpm+https": openRPM,
 	}
 }
 
@@ -60,7 +65,7 @@ func Open(ctx context.Context, rawURL string, o Options) (Origin, error) {
 	if open == nil {
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s: there is no scheme %q; there are %s, and /DIRECTORY", WithoutPassword(rawURL), u.Scheme, strings.Join(Schemes(), ", "))}
 	}
-	if u.Scheme != "file" && u.Hostname() == "" {
+	if !strings.HasSuffix(u.Scheme, "file") && u.Hostname() == "" {
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s names no host: %s://HOST/PATH/ is what is wanted", WithoutPassword(rawURL), u.Scheme)}
 	}
 	return open(ctx, u, o)
