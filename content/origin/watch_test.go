@@ -15,7 +15,7 @@ import (
 )
 
 // watched watches a directory and gives the channel of hints, what ends it, and the channel of its error.
-func watched(t *testing.T, dir string) (hints chan struct{}, stop func(), ended chan error) {
+func watching(t *testing.T, dir string) (hints chan struct{}, stop func(), ended chan error) {
 	t.Helper()
 	hints = make(chan struct{}, 1000)
 	ctx, stop := context.WithCancel(t.Context())
@@ -35,7 +35,7 @@ func TestWatch(t *testing.T) {
 	if err := os.Symlink(real, dir); err != nil {
 		t.Fatal(err)
 	}
-	hints, stop, ended := watched(t, dir)
+	hints, stop, ended := watching(t, dir)
 	wait := func(what string, do func() error) {
 		t.Helper()
 		for len(hints) > 0 {
@@ -65,7 +65,7 @@ func TestWatchNowhere(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "top")
 	lay(t, dir, map[string]string{"f": "1"})
-	_, stop, ended := watched(t, dir)
+	_, stop, ended := watching(t, dir)
 	defer stop()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
