@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,9 @@ type Publisher struct {
 
 	// heavy is HeavySize. Only tests set another.
 	heavy int64
+
+	// tries is origin.Retry if nil. Only tests set another.
+	tries func(ctx context.Context, try func() error) error
 
 	// crash is called at named points; an error stands for a crash there. Only tests set it.
 	crash func(point string) error
