@@ -14,6 +14,7 @@ require (
 	github.com/libp2p/go-libp2p-kad-dht v0.42.1 // finding the first peers of a collection
 	github.com/libp2p/go-libp2p-pubsub v0.17.0 // announcements by GossipSub
 	github.com/libp2p/go-yamux/v5 v5.1.0 // round-trip times and windows of TCP connections
+	github.com/marcopolo/simnet v0.0.7 // tests: a network that is simulated, with routers
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
 	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
 	github.com/multiformats/go-multistream v0.6.1 // proposing a protocol along with the first bytes of a stream

@@ -69,6 +69,10 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 			return control.PublishResult{}, fmt.Errorf("release %d of %s is signed and kept, but not announced; run publish again: %w", res.Release, c.name(), err)
 		}
 	}
+	if !res.Unchanged {
+		n.told("a release is published", "name", c.name(), "collection", c.id, "release", res.Release, "files", res.Totals.Files, "bytes", res.Totals.Bytes,
+			"new_bytes", res.NewBytes, "took", time.Since(began).Round(time.Millisecond))
+	}
 	out := control.PublishResult{
 		ID: c.id, Name: c.name(), Release: res.Release, Unchanged: res.Unchanged, Files: res.Totals.Files, Bytes: res.Totals.Bytes,
 		NewBytes: uint64(res.NewBytes), DeltaBytes: uint64(res.DeltaBytes), Segments: res.Segments, Addrs: n.Addrs(), Gateway: n.Gateway(),
@@ -144,7 +148,7 @@ func (n *Node) reopen(c *collection, r record) (*collection, error) {
 	if c != nil {
 		n.take(c)
 		if err := c.close(); err != nil {
-			n.log.Warn("a collection did not close well", "collection", c.id, "error", err)
+			n.log.Warn("a collection did not close well: look at the disk; what is missing is fetched again", "collection", c.id, "error", err)
 		}
 	}
 	if err := n.openRecord(r); err != nil {

@@ -49,6 +49,7 @@ func (n *Node) Status() control.Status {
 	worries := []concern{spentWorry(s.Limits)}
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
+		x.Nodes, x.NodesAll = holders(c.listener.Heard(now, 0).Members, n.host.ID(), c.remembered().Publisher, s.Peers)
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
 		worries = append(worries, unreached(x, s.Reach))
@@ -58,7 +59,7 @@ func (n *Node) Status() control.Status {
 	}
 	s.Verdict, s.Fine = verdict(worries)
 	if s.Fine && len(s.Collections) == 0 {
-		s.Verdict, s.Fine = "idle: no collection is mirrored or published", false
+		s.Verdict, s.Fine = "idle: nothing is mirrored or published yet; `swarmnode collections add ID --bootstrap ADDRESS` changes that", false
 	}
 	return s
 }
@@ -166,14 +167,16 @@ func (n *Node) followerStatus(c *collection, head gossip.Head, x *standing) {
 	x.Segments, x.SegmentsComplete, x.Bytes, x.BytesHere = p.Segments, p.Complete, p.Bytes, p.Here
 	x.Complete = p.Served > 0 && p.Served == head.Release && c.follower.cache == nil
 	x.Cache = c.follower.cacheStatus()
+	exported, exportTrouble := c.follower.exportStatus()
+	x.Export = exported
 	x.BytesOnDisk, x.BytesBudget = c.used(), c.follower.disk.Budget()
 	x.MetadataBytes = c.follower.metadata.Load()
 	x.ReceivedBytes, x.WastedBytes = f.Received+f.Wasted+x.MetadataBytes, f.Wasted
 	x.BytesInFlight, x.Unobtainable, x.Holders = f.InFlight, f.Unobtainable, f.Holders
 	x.AnnouncedToComplete = p.Took.Seconds()
 	trouble := p.Trouble
-	if trouble == nil {
-		trouble = f.Trouble
+	if trouble = cmp.Or(trouble, f.Trouble); trouble == nil {
+		trouble = exportTrouble
 	}
 	if trouble != nil {
 		var budget *store.BudgetError

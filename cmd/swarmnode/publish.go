@@ -151,7 +151,7 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 		return err
 	}
 	if (len(o.listen)+len(o.bootstrap) > 0 || o.gatewayFlags != gatewayFlags{}) && !o.json {
-		fmt.Fprintln(a.console, "swarmnode: a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
+		a.note("a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
 	}
 	p := a.newProgress(o.json)
 	res, err := client.Publish(ctx, o.request, func(s control.PublishProgress) { p.update(publishAt(s)) })
@@ -234,7 +234,7 @@ func (a *app) tellPublished(res control.PublishResult, asJSON bool) error {
 	get := fmt.Sprintf("swarmnode get %s --bootstrap %s", res.ID, addr)
 	if asJSON {
 		for _, s := range res.Skipped {
-			fmt.Fprintf(a.console, "swarmnode: left out: %s\n", s)
+			a.note("left out: " + s)
 		}
 		return printJSON(a.stdout, publishedEvent{"published", res, join, get})
 	}

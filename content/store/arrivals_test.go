@@ -378,9 +378,9 @@ func TestArrivalsBehindReferences(t *testing.T) {
 	}
 	want(99)
 	dead := content.Bitmap{1 << 2}
-	must(t, refs.Unrefer(0, dead))
+	must(t, refs.UnreferAll(0, dead))
 	if have := refs.Have(0); have.Has(2) || !have.Has(3) {
-		t.Errorf("after Unrefer the chunks are %v", have)
+		t.Errorf("after UnreferAll the chunks are %v", have)
 	}
 	must(t, a.Void(0, table, dead))
 	want(2)

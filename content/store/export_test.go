@@ -68,7 +68,17 @@ func NewFiles(limit int, open func(string, bool) (*os.File, error)) Files {
 func (f Files) Get(name string) (*file[string], error) { return f.c.get(name, false) }
 func (f Files) Put(of *file[string])                   { f.c.put(of) }
 func (f Files) Drop(name string)                       { f.c.drop(name) }
-func (f Files) Len() int                               { return f.c.len() }
+
+// Rest is rest.
+func (f Files) Rest() { f.c.rest() }
+
+// SetClock makes it take the time from now.
+func (f Files) SetClock(now func() time.Time) { f.c.now = now }
+
+// IdleFile is idleFile.
+const IdleFile = idleFile
+
+func (f Files) Len() int { return f.c.len() }
 
 // LimitFiles sets how many files a Disk keeps open.
 func (d *Disk) LimitFiles(n int) { d.files.limit = n }

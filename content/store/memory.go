@@ -26,7 +26,7 @@ func (r *References) recall(key []byte) []byte {
 	defer r.using.RUnlock()
 	v, err := lookup(r.db, key)
 	if err != nil {
-		r.cfg.Log.Warn("the publisher's index cannot be read", "error", err)
+		r.cfg.Log.Warn("the publisher's index cannot be read and is filled again: look at the disk", "error", err)
 	}
 	return v
 }

@@ -52,8 +52,8 @@ func (r *References) note(ref content.Ref, p spot) (full bool, err error) {
 	return len(r.waiting) >= maxWaiting, nil
 }
 
-// Unrefer forgets the places of chunks of a segment, before their bytes go.
-func (r *References) Unrefer(number uint32, chunks content.Bitmap) error {
+// UnreferAll forgets the places of chunks of a segment, before their bytes go.
+func (r *References) UnreferAll(number uint32, chunks content.Bitmap) error {
 	return r.call(func() error {
 		if err := r.flush(); err != nil {
 			return err

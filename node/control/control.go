@@ -103,7 +103,8 @@ type Collection struct {
 	Phase     string     `json:"phase"`
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
-	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
+	Cache     *Cache     `json:"cache,omitempty"`  // of a node that keeps only what is asked for
+	Export    *Export    `json:"export,omitempty"` // where a mirror's content lies as a plain tree
 	Paused    Paused     `json:"paused,omitzero"`
 
 	Serving
@@ -119,8 +120,10 @@ type Serving struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Lag       int       `json:"heartbeats_missed"`
 	Files     uint64    `json:"files"`
-	Mirrors   int       `json:"mirrors"` // other nodes that said they have all of the newest release
-	Holders   int       `json:"holders"` // connected peers that serve the collection
+	Mirrors   int       `json:"mirrors"`               // other nodes that said they have all of the newest release
+	Holders   int       `json:"holders"`               // connected peers that serve the collection
+	Nodes     []Holder  `json:"nodes,omitempty"`       // other nodes that said what they have, those that have least first; the list is bounded
+	NodesAll  int       `json:"nodes_known,omitempty"` // how many there are
 }
 
 // Storage says how much of it is here.
@@ -141,6 +144,13 @@ type Cache struct {
 	Budget int64  `json:"budget"`
 	Hits   uint64 `json:"hits"`   // chunks that were asked for since the start and were here
 	Misses uint64 `json:"misses"` // and that were fetched
+}
+
+// Export is a plain tree that is the store of a mirrored collection.
+type Export struct {
+	Dir     string `json:"dir"`
+	Release uint64 `json:"release"` // that it shows; 0 for none yet
+	Bytes   int64  `json:"bytes"`   // of all files in it
 }
 
 // Scrub says what reading everything again has found.

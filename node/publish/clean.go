@@ -210,7 +210,7 @@ func (p *Publisher) freeChunks(n uint32, info content.SegmentInfo, older [][]con
 	if err != nil {
 		return err
 	}
-	if err := p.cfg.References.Unrefer(n, dead); err != nil {
+	if err := p.cfg.References.UnreferAll(n, dead); err != nil {
 		return err
 	}
 	return p.cfg.Arrivals.Void(n, t, dead)

@@ -11,7 +11,7 @@ const nextSnapshotName = snapshotName + ".next"
 // ends here: it costs hashing all files the next time.
 func (r *run) keepSnapshot(tree content.Digest) {
 	if err := r.writeSnapshot(tree); err != nil {
-		r.cfg.Log.Warn("the next publish will hash all files again", "error", err)
+		r.cfg.Log.Warn("the next publish hashes all files again and takes longer: look at the disk of the home directory", "error", err)
 	}
 }
 

@@ -99,7 +99,7 @@ func (p *Publisher) before(last *past) iter.Seq2[File, error] {
 	if err == nil && s.tree == last.manifest.Tree {
 		return s.files()
 	}
-	p.cfg.Log.Info("no snapshot of the last release: all files are hashed again", "release", last.manifest.Release, "cause", err)
+	p.cfg.Log.Info("no snapshot of the last release: all files are hashed again", "release", last.manifest.Release, "error", err)
 	return func(yield func(File, error) bool) {
 		for e, err := range last.entries() {
 			if !yield(File{Path: e.Path, Mode: e.Mode}, err) {

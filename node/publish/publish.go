@@ -384,7 +384,7 @@ func (r *run) settle(ctx context.Context, dead []placedChunk, release uint64) {
 		err = r.finish()
 	}
 	if err != nil {
-		r.cfg.Log.Warn("the next publish will fill the index again", "error", err)
+		r.cfg.Log.Warn("the next publish fills the index again and takes longer: look at the disk of the home directory", "error", err)
 	}
 }
 
