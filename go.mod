@@ -35,6 +35,7 @@ require (
 	golang.org/x/net v0.59.0 // a limit for connections; the tokens of index pages, and proxies of the environment
 	golang.org/x/sync v0.23.0 // semaphores and error groups
 	golang.org/x/sys v0.48.0 // file locks, hole punching, free space
+	golang.org/x/time v0.15.0 // the rate of what is read from an origin
 	pgregory.net/rapid v1.3.0 // tests: properties against a dumb second version
 )
 
@@ -168,7 +169,6 @@ require (
 	golang.org/x/telemetry v0.0.0-20260811182544-a038080d80e5 // indirect
 	golang.org/x/term v0.46.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
-	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 	gonum.org/v1/gonum v0.17.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260526163538-3dc84a4a5aaa // indirect

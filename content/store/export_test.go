@@ -118,3 +118,18 @@ func (d *Disk) Closed() bool {
 	defer d.mu.RUnlock()
 	return d.closed
 }
+
+// PunchForTest, ParseArrivalsForTest and ArrivalsLogForTest are what arrivals do on the disk.
+func PunchForTest(f *os.File, off, length int64) error { return durable.OS{}.Punch(f, off, length) }
+
+func ParseArrivalsForTest(number uint32, data []byte) ([]content.Chunk, bool) {
+	return parseArrivals(number, data)
+}
+
+func ArrivalsLogForTest(number uint32, chunks []content.Chunk) []byte {
+	log := []byte(arrivalsHeader)
+	for i, c := range chunks {
+		log = appendArrival(log, number, i, c)
+	}
+	return appendArrival(log, number, len(chunks), content.Chunk{})
+}
