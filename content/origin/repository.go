@@ -379,7 +379,7 @@ func (r *repository) settled(ctx context.Context, list func(last bool) (Listing,
 		if !errors.Is(err, errSwitched) || try == switchTries {
 			return told, err
 		}
-		r.o.Log.Debug("the repository contradicts itself, it is read again", "try", try, "err", err)
+		r.o.Log.Debug("the repository contradicts itself, it is read again", "try", try, "error", err)
 		select {
 		case <-ctx.Done():
 			return told, ctx.Err()

@@ -290,11 +290,11 @@ func TestBlocks(t *testing.T) {
 	}
 	missing := content.Sum([]byte("missing"))
 	ask = slices.Insert(ask, 300, missing)
-	a := newHost(t, Config{}, Handlers{Block: func(id content.ID, d content.Digest) ([]byte, bool) {
+	a := newHost(t, Config{Timeouts: patient}, Handlers{Block: func(id content.ID, d content.Digest) ([]byte, bool) {
 		b, ok := blocks[d]
 		return b, ok && id == testID
 	}})
-	b := newHost(t, Config{}, Handlers{})
+	b := newHost(t, Config{Timeouts: patient}, Handlers{})
 	connect(t, b, a)
 	var got []content.Digest
 	err := b.Blocks(t.Context(), a.ID(), testID, ask, func(d content.Digest, data []byte) error {
@@ -309,7 +309,7 @@ func TestBlocks(t *testing.T) {
 		t.Errorf("error %v, want 1 missing", err)
 	}
 	if want := slices.DeleteFunc(slices.Clone(ask), func(d content.Digest) bool { return d == missing }); !slices.Equal(got, want) {
-		t.Errorf("got %d blocks, want %d in order", len(got), len(want))
+		t.Errorf("got %d blocks, want %d in order: %v", len(got), len(want), err)
 	}
 	if err := b.Blocks(t.Context(), a.ID(), testID, nil, nil); err != nil {
 		t.Errorf("no blocks: %v", err)
