@@ -7,6 +7,7 @@ require (
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness and sockets of a systemd service
 	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
+	github.com/fsnotify/fsnotify v1.10.1 // hints that a watched directory has changed
 	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/ipfs/go-cid v0.6.2 // CIDs
@@ -28,7 +29,7 @@ require (
 	github.com/theupdateframework/go-tuf/v2 v2.4.2 // TUF metadata and its verification
 	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
-	golang.org/x/net v0.59.0 // a limit for connections
+	golang.org/x/net v0.59.0 // a limit for connections; the tokens of index pages, and proxies of the environment
 	golang.org/x/sync v0.23.0 // semaphores and error groups
 	golang.org/x/sys v0.48.0 // file locks, hole punching, free space
 	golang.org/x/time v0.15.0 // the rate of what is read from an origin
