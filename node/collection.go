@@ -76,6 +76,9 @@ type master struct {
 	publisher *publish.Publisher
 	seed      *seeder
 	scrub     *mirror.Scrubber
+	origin    *lateOrigin     // nil: a directory is published
+	arrivals  *store.Arrivals // with origin
+	runs      *runs           // nil: it is published when somebody says so
 
 	announced atomic.Uint64 // the release that was announced last since the start
 
@@ -348,6 +351,7 @@ func (n *Node) start(c *collection) {
 		run("heartbeat", func(ctx context.Context) error { return n.heartbeat(ctx, c) })
 		run("cleaning", func(ctx context.Context) error { return n.clean(ctx, c) })
 		run("scrub", c.master.scrub.Run)
+		n.startRuns(c)
 	}
 	for _, id := range n.connected() {
 		c.peer(id, true, n.host.RTT(id))
@@ -370,6 +374,9 @@ func (c *collection) close() error {
 		}
 		if m.refs != nil {
 			errs = append(errs, m.refs.Close())
+		}
+		if m.origin != nil {
+			errs = append(errs, m.origin.Close(), m.arrivals.Close())
 		}
 	}
 	return errors.Join(append(errs, c.pack.Close())...)

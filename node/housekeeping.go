@@ -70,7 +70,7 @@ func (n *Node) openReturned() {
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	for _, b := range n.brokenOnes() {
-		if b.record.Source == "" || !errors.Is(b.err, fs.ErrNotExist) {
+		if b.record.Source == "" || b.record.From != nil || !errors.Is(b.err, fs.ErrNotExist) {
 			continue
 		}
 		root, err := publish.OpenTree(b.record.Source)

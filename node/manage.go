@@ -99,6 +99,7 @@ func (n *Node) forget(c *collection, r record, keep bool) error {
 	n.mu.Lock()
 	delete(n.broken, r.ID.String())
 	n.mu.Unlock()
+	n.unhook(r.Name, "")
 	dir := r.dir(n.cfg.Home)
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", cmp.Or(r.Name, r.ID.String()), err)

@@ -75,6 +75,8 @@ type Node struct {
 	links
 	web web
 
+	triggers triggers
+
 	begun      chan struct{} // closed when Run has begun
 	gone       chan struct{} // closed by Close
 	publishing chan struct{} // capacity 1: held by the one Publish under way
@@ -122,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), triggers: newTriggers(), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -216,6 +218,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.startWeb(t)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
 	t.run(t.ctx, "housekeeping", n.housekeeping, nil)
+	t.run(t.ctx, "hangup", n.hangup, nil)
 	close(n.begun)
 	n.told("the node runs", "version", strings.TrimPrefix(n.cfg.UserAgent, "swarmnode/"), "peer", string(n.ID()), "addresses", strings.Join(n.Addrs(), " "), "collections", len(n.all()))
 	<-t.ctx.Done()
@@ -280,7 +283,7 @@ func (n *Node) Close() error {
 	}
 	close(n.gone)
 	n.mu.Unlock()
-	errs := []error{n.closeWeb()}
+	errs := []error{n.closeWeb(), n.triggers.close()}
 	if n.net != nil {
 		n.net.Close()
 	}

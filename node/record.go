@@ -37,7 +37,7 @@ type record struct {
 	Version   int        `json:"version"`
 	ID        content.ID `json:"id"`
 	Name      string     `json:"name"`
-	Source    string     `json:"source,omitempty"`     // the published directory; "" for a mirror
+	Source    string     `json:"source,omitempty"`     // the published directory, or the URL of From; "" for a mirror
 	Lifetime  string     `json:"lifetime,omitempty"`   // of a published collection's timestamps, as time.Duration prints it; "" for the default
 	CacheOnly bool       `json:"cache_only,omitempty"` // a mirror keeps only what is asked for
 	Export    string     `json:"export,omitempty"`     // the directory in which a mirror's content lies as a plain tree
@@ -45,7 +45,17 @@ type record struct {
 
 	Paused control.Paused `json:"paused,omitzero"` // what the operator wants it not to do
 
+	From     *control.From     `json:"from,omitempty"`     // what is published, if that is no directory; its URL has no password
+	Triggers *control.Triggers `json:"triggers,omitempty"` // when it is published again by itself
+	Scan     *scanning         `json:"scan,omitempty"`     // how, then
+
 	Publisher gossip.PeerID `json:"publisher,omitempty"` // the peer that proved that it publishes the collection: told of bad bytes, never banned
+}
+
+// scanning are the choices of a publish that hold for those that follow it.
+type scanning struct {
+	Exclude []string `json:"exclude,omitempty"`
+	SkipBad bool     `json:"skip_bad,omitempty"`
 }
 
 // broken is a collection on disk that could not be opened.

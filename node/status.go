@@ -131,6 +131,7 @@ func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 func (n *Node) masterStatus(c *collection, x *standing) {
 	m, head := c.master, c.master.signer.Head() // not what the listener has: that may be signed elsewhere
 	x.Source = c.remembered().Source
+	x.Origin = n.originStatus(c, time.Now())
 	x.Published, x.Phase, x.Release, x.Files = true, "published", head.Release, head.Files
 	x.Bytes, x.BytesHere, x.Complete = int64(head.Bytes), int64(head.Bytes), head.Release > 0
 	if head.Release == 0 {
@@ -222,6 +223,8 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(crowded, "short of disk: %s: %s", name, x.Trouble)
 	case x.Trouble != "":
 		return tell(troubled, "%s: %s", name, x.Trouble)
+	case x.Origin != nil && x.Origin.Behind:
+		return tell(behind, "behind: %s is behind its origin since %s: %s", name, x.Origin.Failing.UTC().Format(time.RFC3339), x.Origin.Error)
 	case x.Published && x.Release == 0:
 		return tell(waiting, "%s: nothing has been published yet", name)
 	case x.Published && gone:

@@ -194,8 +194,7 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 		line("expires", "%s", c.Expires.Local().Format(time.DateTime))
 	}
 	if c.Published {
-		line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
-		line("mirrors", "%d complete", c.Mirrors)
+		writePublished(line, c, now)
 	} else if c.Cache != nil {
 		line("content", "%s of %s in %s", c.Phase, size(c.Bytes), count(c.Files, "file"))
 		line("cache", "%s", cacheLine(*c.Cache))
@@ -248,6 +247,17 @@ func writeExport(line func(name, format string, args ...any), e *control.Export)
 	default:
 		line("export", "%s shows release %d, %s", e.Dir, e.Release, size(e.Bytes))
 	}
+}
+
+// writePublished tells what is published, and how it is kept up.
+func writePublished(line func(name, format string, args ...any), c control.Collection, now time.Time) {
+	line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
+	if c.Origin != nil {
+		for i, text := range originLines(c.Origin, now) {
+			line([]string{"origin", ""}[min(i, 1)], "%s", text)
+		}
+	}
+	line("mirrors", "%d complete", c.Mirrors)
 }
 
 // writeMirrored tells from whom a mirror has what.

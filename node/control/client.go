@@ -55,33 +55,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Publish has the node make a release and tells of its progress. The error is ErrNoNode if none runs.
 func (c *Client) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return PublishResult{}, err
-	}
-	body, err := c.do(ctx, http.MethodPost, "/v1/publish", raw)
-	if err != nil {
-		return PublishResult{}, err
-	}
-	defer body.Close()
-	dec := json.NewDecoder(body)
-	for {
-		var r record
-		if err := dec.Decode(&r); err != nil {
-			if ctx.Err() != nil {
-				return PublishResult{}, context.Cause(ctx)
-			}
-			return PublishResult{}, fmt.Errorf("the node stopped before it had published; run publish again: %w", err)
-		}
-		switch {
-		case r.Result != nil:
-			return *r.Result, nil
-		case r.Error != "":
-			return PublishResult{}, errors.New(r.Error)
-		case r.Progress != nil:
-			progress(*r.Progress)
-		}
-	}
+	return c.publish(ctx, "/v1/publish", req, progress)
 }
 
 // Scrub has the node read all that it holds, from now on. The error is ErrNoNode if none runs.
