@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"swarmnode/content"
@@ -332,9 +331,9 @@ func holesWork(t *testing.T, dir string) bool {
 	must(t, err)
 	must(t, f.Sync())
 	must(t, store.PunchForTest(f, 0, 1<<20))
-	var st syscall.Stat_t
-	must(t, syscall.Fstat(int(f.Fd()), &st))
-	return st.Blocks < 1<<20/512
+	st, err := f.Stat()
+	must(t, err)
+	return store.AllocatedForTest(st) < 1<<20
 }
 
 // TestArrivalsBehindReferences serves what arrived, forgets what died, and fills a lost index again.

@@ -119,8 +119,10 @@ func (d *Disk) Closed() bool {
 	return d.closed
 }
 
-// PunchForTest, ParseArrivalsForTest and ArrivalsLogForTest are what arrivals do on the disk.
+// PunchForTest, AllocatedForTest, ParseArrivalsForTest and ArrivalsLogForTest are what arrivals do on the disk.
 func PunchForTest(f *os.File, off, length int64) error { return durable.OS{}.Punch(f, off, length) }
+
+func AllocatedForTest(st os.FileInfo) int64 { return allocated(st) }
 
 func ParseArrivalsForTest(number uint32, data []byte) ([]content.Chunk, bool) {
 	return parseArrivals(number, data)
