@@ -1,8 +1,8 @@
 // Package store keeps the content of one collection on disk. A [Pack] holds metadata blocks, a [Disk] holds the
 // segments of a mirror in files of its own, and [References] serve a publisher's segments out of the published tree
-// without a copy, or out of [Arrivals], which take what comes from elsewhere. All of them give bytes only after their hash matched, and all survive a kill at any moment: what a
-// Sync has acknowledged is there afterwards, what it has not is simply not there. What to keep, what to fetch and
-// whom to tell is decided elsewhere.
+// without a copy, or out of [Arrivals], which take what comes from elsewhere. All of them give bytes only after their
+// hash matched, and all survive a kill at any moment: what a Sync has acknowledged is there afterwards, what it has not
+// is simply not there. What to keep, what to fetch and whom to tell is decided elsewhere.
 package store
 
 import (
