@@ -56,7 +56,7 @@ func newSection(title string) section {
 func (o *originFlags) add(cmd *cobra.Command) []section {
 	from := newSection("An origin elsewhere")
 	f := from.flags
-	f.StringVar(&o.from.URL, "from", "", "`URL` of what is published instead of a directory: "+strings.Join(origin.Schemes(), ", ")+"; its files are fetched, and fetched again when they change")
+	f.StringVar(&o.from.URL, "from", "", "`URL` of what is published instead of a directory, such as https://example.org/pub/ ("+strings.Join(origin.Schemes(), ", ")+"); its files are fetched, and fetched again when they change")
 	f.StringArrayVar(&o.from.Include, "include", nil, "publish only files that match this `GLOB`, and what they are in; may be repeated")
 	f.BoolVar(&o.from.Strict, "strict", false, "publish nothing while the origin has paths that cannot be published, instead of leaving them out")
 	f.BoolVar(&o.from.Private, "from-private", false, "the origin may be at a private address; else such are not read, whatever a name or a redirect says")

@@ -44,6 +44,12 @@ func plausible(f *pflag.Flag) error {
 		}
 	case "dashboard":
 		err = checkDashboard(text)
+	case "from":
+		if text != "" {
+			err = checkFrom(text)
+		}
+	case "include", "exclude":
+		err = checkGlobs(f.Name, list)
 	}
 	if err == nil {
 		return nil
