@@ -4,16 +4,20 @@ go 1.26.0
 
 require (
 	github.com/PlakarKorp/go-cdc-chunkers v1.1.0 // content-defined chunking with versioned algorithms (jc-v1.0.0)
+	github.com/ProtonMail/go-crypto v1.5.2 // signatures of package repositories
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the publisher's index: 294,000 puts/s where bbolt has 26,000
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness and sockets of a systemd service
 	github.com/dustin/go-humanize v1.1.0 // sizes and times as people read and write them
+	github.com/fsnotify/fsnotify v1.10.1 // hints that a watched directory has changed
 	github.com/fxamacker/cbor/v2 v2.10.0 // deterministic CBOR with limits
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/ipfs/go-cid v0.6.2 // CIDs
+	github.com/klauspost/compress v1.20.3 // indexes of package repositories that are packed with zstd
 	github.com/libp2p/go-libp2p v0.51.0 // hosts, streams, NAT traversal
 	github.com/libp2p/go-libp2p-kad-dht v0.42.1 // finding the first peers of a collection
 	github.com/libp2p/go-libp2p-pubsub v0.17.0 // announcements by GossipSub
 	github.com/libp2p/go-yamux/v5 v5.1.0 // round-trip times and windows of TCP connections
+	github.com/marcopolo/simnet v0.0.7 // tests: a network that is simulated, with routers
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
 	github.com/multiformats/go-multihash v0.2.3 // the hash in a CID
 	github.com/multiformats/go-multistream v0.6.1 // proposing a protocol along with the first bytes of a stream
@@ -25,12 +29,20 @@ require (
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/spf13/pflag v1.0.9 // its flags
 	github.com/theupdateframework/go-tuf/v2 v2.4.2 // TUF metadata and its verification
+	github.com/ulikunitz/xz v0.5.17 // LZMA2, in which most indexes of package repositories are packed
 	github.com/vbauerster/mpb/v8 v8.11.3 // progress bars
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
-	golang.org/x/net v0.59.0 // a limit for connections
+	golang.org/x/net v0.59.0 // a limit for connections; the tokens of index pages, and proxies of the environment
 	golang.org/x/sync v0.23.0 // semaphores and error groups
 	golang.org/x/sys v0.48.0 // file locks, hole punching, free space
+	golang.org/x/time v0.15.0 // the rate of what is read from an origin
 	pgregory.net/rapid v1.3.0 // tests: properties against a dumb second version
+)
+
+require (
+	github.com/pkg/sftp v1.13.12 // origins behind SFTP, with many reads of a file under way
+	github.com/skeema/knownhosts v1.3.3 // which kinds of keys known_hosts has of a server: asked for another, a good server looks like a bad one
+	golang.org/x/crypto v0.57.0 // SSH; MD4 as rsync has it
 )
 
 require (
@@ -46,6 +58,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/clipperhouse/stringish v0.1.1 // indirect
 	github.com/clipperhouse/uax29/v2 v2.3.0 // indirect
+	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/cockroachdb/crlib v0.0.0-20241112164430-1264a2edc35b // indirect
 	github.com/cockroachdb/errors v1.11.3 // indirect
 	github.com/cockroachdb/logtags v0.0.0-20230118201751-21c54148d20b // indirect
@@ -76,9 +89,9 @@ require (
 	github.com/ipld/go-ipld-prime v0.24.0 // indirect
 	github.com/jackpal/go-nat-pmp v1.0.2 // indirect
 	github.com/jbenet/go-temp-err-catcher v0.1.0 // indirect
-	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/koron/go-ssdp v0.9.1 // indirect
+	github.com/kr/fs v0.1.0 // indirect
 	github.com/kr/pretty v0.3.1 // indirect
 	github.com/kr/text v0.2.0 // indirect
 	github.com/libp2p/go-buffer-pool v0.1.0 // indirect
@@ -151,13 +164,11 @@ require (
 	go.uber.org/mock v0.6.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260718201538-764159d718ef // indirect
 	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/telemetry v0.0.0-20260811182544-a038080d80e5 // indirect
 	golang.org/x/term v0.46.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
-	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 	gonum.org/v1/gonum v0.17.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260526163538-3dc84a4a5aaa // indirect

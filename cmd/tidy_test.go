@@ -32,7 +32,7 @@ const (
 var layers = func() map[string][]string {
 	contents := []string{"content", "content/guard", "content/chunker", "content/durable", "content/store", "content/origin"}
 	below := append([]string{"gossip", "gossip/trust", "gossip/topic", "node/policy"}, contents...)
-	services := []string{"node/p2p", "node/limit", "node/fetch", "node/mirror", "node/publish", "node/export", "node/gateway", "node/dns", "node/control"}
+	services := []string{"node/p2p", "node/limit", "node/fetch", "node/mirror", "node/publish", "node/trigger", "node/export", "node/gateway", "node/dns", "node/control"}
 	rules := map[string][]string{
 		"content":                 {"content/guard"},
 		"content/guard":           {},

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"fmt"
+
 	"swarmnode/content"
 	"swarmnode/node/control"
 	"swarmnode/node/mirror"
@@ -12,7 +14,9 @@ func (n *Node) budget(c *collection) (bytes int64, overhead func() int64) {
 	if c.record.CacheOnly && n.cfg.Disk == 0 {
 		return mirror.DefaultCache, c.pack.Bytes
 	}
-	return n.cfg.Disk, func() int64 { return c.pack.Bytes() + n.usedByOthers(c) + n.rest.bytes.Load() }
+	return n.cfg.Disk, func() int64 {
+		return c.pack.Bytes() + n.usedByOthers(c) + n.rest.bytes.Load() + c.follower.exportBytes()
+	}
 }
 
 // held reports whether somebody else has a release, or a newer one: a connected peer that serves it, or a member with all of it.
@@ -31,6 +35,9 @@ func (n *Node) held(c *collection, release uint64) bool {
 // changeMode opens a mirrored collection anew as one that keeps everything, or only what is asked for: then what is over the
 // budget goes, and the rest stays until something else needs the room. The caller holds changing.
 func (n *Node) changeMode(c *collection, r record, addr string) error {
+	if r.Export != "" {
+		return fmt.Errorf("all of %s is kept, in %s: take it off with `swarmnode collections remove` before it is joined with --cache-only", c.name(), r.Export)
+	}
 	r.CacheOnly = n.cfg.CacheOnly
 	if addr != "" {
 		r.joinedBy(addr)

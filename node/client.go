@@ -26,7 +26,7 @@ type ClientConfig struct {
 	Log       *slog.Logger
 }
 
-// Client reads collections without being a mirror of them: it listens to nobody and serves nothing. It is safe for concurrent
+// Client reads collections without being a mirror of them: it tells nobody where it listens, and serves nothing. It is safe for concurrent
 // use.
 type Client struct {
 	cfg   ClientConfig
@@ -45,6 +45,11 @@ func OpenClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	}
 	if cfg.Stall == 0 {
 		cfg.Stall = stallTimeout
+	}
+	if cfg.Home != "" {
+		if err := checkHome(cfg.Home); err != nil {
+			return nil, err
+		}
 	}
 	bootstrap := cfg.Bootstrap
 	if len(bootstrap) == 0 {

@@ -15,6 +15,7 @@ import (
 	"swarmnode/gossip"
 	"swarmnode/gossip/topic"
 	"swarmnode/gossip/trust"
+	"swarmnode/node/export"
 	"swarmnode/node/fetch"
 	"swarmnode/node/mirror"
 	"swarmnode/node/p2p"
@@ -64,6 +65,7 @@ type follower struct {
 	metadata atomic.Uint64      // bytes of metadata blocks received
 	banned   chan gossip.PeerID // that sent wrong bytes too often; the neighbourhood takes them
 	scrub    *mirror.Scrubber
+	export   *export.Directory // nil: the content lies in segments
 }
 
 // master is what the publisher of a collection has.
@@ -74,6 +76,9 @@ type master struct {
 	publisher *publish.Publisher
 	seed      *seeder
 	scrub     *mirror.Scrubber
+	origin    *lateOrigin     // nil: a directory is published
+	arrivals  *store.Arrivals // with origin
+	runs      *runs           // nil: it is published when somebody says so
 
 	announced atomic.Uint64 // the release that was announced last since the start
 
@@ -161,7 +166,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 		return nil, err
 	}
 	if st := c.trust.Stats(); st.Damaged > 0 {
-		n.log.Warn("trust files on disk are damaged and are asked for again", "collection", r.ID, "files", st.Damaged)
+		n.log.Warn("trust files on disk are damaged and are asked for again: look at the disk", "collection", r.ID, "files", st.Damaged)
 	}
 	if c.pack, err = store.OpenPack(filepath.Join(c.dir, packFile)); err != nil {
 		return nil, err
@@ -175,7 +180,7 @@ func (n *Node) openCommon(r record) (*collection, error) {
 func (n *Node) openFollower(c *collection) error {
 	f := &follower{banned: make(chan gossip.PeerID, 16)}
 	budget, overhead := n.budget(c)
-	disk, err := store.OpenDisk(filepath.Join(c.dir, segmentsDir), store.Config{
+	cfg := store.Config{
 		Budget: budget, Overhead: overhead, Log: n.log, Tables: c.table,
 		OnBad: func(ref content.Ref, path string) {
 			if f.mirror != nil {
@@ -183,12 +188,22 @@ func (n *Node) openFollower(c *collection) error {
 				f.mirror.Bad(ref, path)
 			}
 		},
-	})
-	if err != nil {
+	}
+	var err error
+	if f.export, err = n.openExport(c, f); err != nil {
 		return err
 	}
-	f.disk = disk
+	if f.export != nil {
+		cfg.Tree = f.export.References()
+	}
+	if f.disk, err = store.OpenDisk(filepath.Join(c.dir, segmentsDir), cfg); err != nil {
+		return errors.Join(err, f.closeExport())
+	}
+	if f.export != nil {
+		f.export.Follow(f.disk)
+	}
 	c.follower = f
+	disk := f.disk
 	var sink fetch.Sink = disk
 	if c.record.CacheOnly {
 		f.cache = mirror.NewCache(disk, n.log)
@@ -214,11 +229,15 @@ func (n *Node) openFollower(c *collection) error {
 		Transfer: policy.TransferConfig{BanTime: banTime, Exempt: func(p gossip.PeerID) bool { return p == c.remembered().Publisher }},
 	})
 	f.fetch.Hold(c.record.Paused.Fetching)
-	f.mirror, err = mirror.Open(mirror.Config{
+	mcfg := mirror.Config{
 		ID: c.id, Dir: c.dir, Pack: c.pack, Disk: disk, Fetch: f.fetch, Availability: c.have, Grace: n.cfg.Grace, Log: n.log,
 		Served: func(m *content.Manifest) { n.served(c, m) }, Changed: n.web.catalogue.touch,
 		Cache: f.cache, Held: func(release uint64) bool { return n.held(c, release) },
-	})
+	}
+	if f.export != nil {
+		mcfg.Export = f.export
+	}
+	f.mirror, err = mirror.Open(mcfg)
 	return err
 }
 
@@ -235,7 +254,9 @@ func (c *collection) table(d content.Digest) (*content.Table, error) {
 }
 
 // used is how many bytes a mirrored collection takes.
-func (c *collection) used() int64 { return c.follower.disk.Stats().Used + c.pack.Bytes() }
+func (c *collection) used() int64 {
+	return c.follower.disk.Stats().Used + c.pack.Bytes() + c.follower.exportBytes()
+}
 
 // usedByOthers is how many bytes the other mirrored collections take: the budget is for all of them.
 func (n *Node) usedByOthers(c *collection) (used int64) {
@@ -251,11 +272,15 @@ func (n *Node) usedByOthers(c *collection) (used int64) {
 func (n *Node) served(c *collection, m *content.Manifest) {
 	if c.name() != m.Name {
 		if err := c.remember(n.cfg.Home, func(r *record) { r.Name = m.Name }); err != nil {
-			n.log.Warn("the name of the collection is not kept", "error", err)
+			n.log.Warn("the name of the collection is not kept: look at the disk of the home directory", "error", err)
 		}
 	}
 	c.changed()
 	n.measureRest()
+	n.told("a release is served", "name", m.Name, "collection", c.id, "release", m.Release, "bytes", m.LiveBytes)
+	if c.follower.export != nil {
+		c.follower.export.Poke()
+	}
 }
 
 // changed has the member record sent anew.
@@ -318,11 +343,15 @@ func (n *Node) start(c *collection) {
 		run("mirror", f.mirror.Run)
 		run("mending", f.scrub.Mend)
 		run("scrub", f.scrub.Run)
+		if f.export != nil {
+			run("export", f.export.Run)
+		}
 	}
 	if c.master != nil {
 		run("heartbeat", func(ctx context.Context) error { return n.heartbeat(ctx, c) })
 		run("cleaning", func(ctx context.Context) error { return n.clean(ctx, c) })
 		run("scrub", c.master.scrub.Run)
+		n.startRuns(c)
 	}
 	for _, id := range n.connected() {
 		c.peer(id, true, n.host.RTT(id))
@@ -337,7 +366,7 @@ func (c *collection) close() error {
 	}
 	var errs []error
 	if c.follower != nil {
-		errs = append(errs, c.follower.disk.Close())
+		errs = append(errs, c.follower.disk.Close(), c.follower.closeExport())
 	}
 	if m := c.master; m != nil {
 		if m.publisher != nil {
@@ -345,6 +374,9 @@ func (c *collection) close() error {
 		}
 		if m.refs != nil {
 			errs = append(errs, m.refs.Close())
+		}
+		if m.origin != nil {
+			errs = append(errs, m.origin.Close(), m.arrivals.Close())
 		}
 	}
 	return errors.Join(append(errs, c.pack.Close())...)

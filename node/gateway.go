@@ -78,7 +78,7 @@ type web struct {
 func (n *Node) openWeb() error {
 	w := &n.web
 	w.catalogue = catalogue{collections: n.all, mirrors: w.others.mirrors, now: n.cfg.Now, log: func(c *collection, manifest content.Digest, err error) {
-		n.log.Debug("a release is not served by the gateway", "collection", c.id, "manifest", manifest, "reason", err)
+		n.log.Debug("a release is not served by the gateway", "collection", c.id, "manifest", manifest, "error", err)
 	}}
 	if at := n.cfg.Dashboard; at != nil {
 		d, err := control.ListenDashboard(control.DashboardConfig{Listen: *at, Status: n.Status, Now: n.cfg.Now, Log: n.log})

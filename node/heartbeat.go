@@ -28,7 +28,7 @@ func (n *Node) heartbeat(ctx context.Context, c *collection) error {
 	// What is behind a release that this node has verified would only alarm those who have it.
 	if h := m.signer.Head(); h.Release > 0 && h.Release >= c.trust.Head().Release {
 		if err := n.announce(ctx, c); err != nil {
-			n.log.Warn("release not announced", "collection", c.id, "error", err)
+			n.log.Warn("a release was not announced: nothing to do, mirrors ask for it by themselves", "collection", c.id, "error", err)
 		}
 	}
 	timer := time.NewTimer(0)
@@ -46,7 +46,7 @@ func (n *Node) heartbeat(ctx context.Context, c *collection) error {
 		err := n.beat(ctx, c)
 		m.note(err)
 		if err != nil {
-			n.log.Error("no heartbeat was sent: mirrors will take the release for stale", "collection", c.id, "error", err)
+			n.log.Error("no heartbeat was sent, mirrors will take the release for stale: look at the keys of the collection (swarmnode keys show)", "collection", c.id, "error", err)
 		}
 	}
 }
@@ -70,7 +70,7 @@ func (n *Node) beat(ctx context.Context, c *collection) error {
 		return fmt.Errorf("%s: somebody has signed a greater release with keys that were replaced: run publish, it takes control back", c.name())
 	}
 	for _, r := range c.master.signer.Renewals(n.cfg.Now()) {
-		n.log.Warn("metadata has to be signed again by the holders of its keys", "role", r.Role, "expires", r.Expires, "run", renewCommand(c.name()))
+		n.log.Warn("metadata has to be signed again: the holders of its keys run what is said here", "role", r.Role, "expires", r.Expires, "run", renewCommand(c.name()))
 	}
 	if _, err := c.master.signer.Heartbeat(n.cfg.Now()); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (n *Node) catchUp(ctx context.Context, c *collection) error {
 		return nil
 	}
 	if err := c.trust.Refresh(ctx, n.cfg.Now(), c.master.signer.Source); err != nil {
-		n.log.Warn("the own release does not verify", "collection", c.id, "error", err)
+		n.log.Warn("the release of this node does not verify: publish again, with the clock right and the keys of before", "collection", c.id, "error", err)
 	}
 	c.listener.Adopt()
 	data, ok := c.pack.Block(head.Manifest)

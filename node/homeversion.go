@@ -27,8 +27,30 @@ type step func(home string) error
 func steps() []step {
 	return []step{
 		// 1 differs from 0 by the file that says so, and by "paused" in the records of collections, which may be missing.
+		// So may "export", "from", "triggers" and "scan": one with an origin is none that an earlier version could open, the others are.
 		func(string) error { return nil },
 	}
+}
+
+// clientSteps do the same for the directory in which a client keeps what it has verified of a collection.
+func clientSteps() []step {
+	return []step{
+		// 1 differs from 0 by the file that says so.
+		func(string) error { return nil },
+	}
+}
+
+// checkHome refuses a home directory that a later version has used, without taking it. There may be none.
+func checkHome(home string) error {
+	at, err := readVersion(home)
+	if err == nil && at > len(steps()) {
+		err = tooNew(home, at, len(steps()))
+	}
+	return err
+}
+
+func tooNew(dir string, at, known int) error {
+	return fmt.Errorf("%s %w (its version is %d, this program knows up to %d)", dir, ErrNewerHome, at, known)
 }
 
 // takeHome takes a home directory for this process, as lockHome, and brings it to the present version.
@@ -50,7 +72,7 @@ func upgrade(home string, steps []step) error {
 		return err
 	}
 	if at > len(steps) {
-		return fmt.Errorf("%s %w (its version is %d, this program knows up to %d)", home, ErrNewerHome, at, len(steps))
+		return tooNew(home, at, len(steps))
 	}
 	for ; at < len(steps); at++ {
 		if err := steps[at](home); err != nil {

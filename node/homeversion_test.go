@@ -137,3 +137,26 @@ func TestUpgradeStepByStep(t *testing.T) {
 		t.Errorf("took the steps %v, want %v", took, want)
 	}
 }
+
+// A home directory that another user's node has used is left alone, also by root: what root wrote, that node could not read any more.
+func TestHomeOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	const nobody = 65534
+	home := t.TempDir()
+	lock, err := takeHome(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
+	if err := os.Chown(filepath.Join(home, "lock"), nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeHome(home); err == nil || !strings.Contains(err.Error(), "sudo -u ") || !strings.Contains(err.Error(), home) {
+		t.Errorf("got %v, want that another user has it", err)
+	}
+	if _, err := Open(t.Context(), Config{Home: home}); err == nil {
+		t.Error("a node was opened on it")
+	}
+}

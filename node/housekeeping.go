@@ -40,13 +40,13 @@ func (n *Node) housekeeping(ctx context.Context) error {
 		if now := time.Now(); now.Sub(saved) >= placeEvery {
 			saved = now
 			if err := n.place.save(n.cfg.Home); err != nil {
-				n.log.Warn("the place of this node is not remembered", "error", err)
+				n.log.Warn("where this node is in the network is not remembered: look at the disk of the home directory", "error", err)
 			}
 		}
 		for _, c := range n.all() {
 			if p := c.trust.Stats().Panics; p > told[c.id] {
 				told[c.id] = p
-				n.log.Warn("somebody sends files that make the verifier panic; they are refused", "collection", c.id, "panics", p)
+				n.log.Warn("somebody sends files that make the verifier panic, they are refused: update swarmnode, and report it", "collection", c.id, "panics", p)
 			}
 			n.tellExpiring(c, n.cfg.Now(), late)
 		}
@@ -70,7 +70,7 @@ func (n *Node) openReturned() {
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	for _, b := range n.brokenOnes() {
-		if b.record.Source == "" || !errors.Is(b.err, fs.ErrNotExist) {
+		if b.record.Source == "" || b.record.From != nil || !errors.Is(b.err, fs.ErrNotExist) {
 			continue
 		}
 		root, err := publish.OpenTree(b.record.Source)
@@ -96,7 +96,7 @@ func (n *Node) clean(ctx context.Context, c *collection) error {
 		case <-tick.C:
 		}
 		if err := c.master.publisher.Clean(time.Now(), grace); err != nil {
-			n.log.Warn("what is past its grace stays", "collection", c.id, "error", err)
+			n.log.Warn("what is past its grace stays: look at the disk; it is tried again by itself", "collection", c.id, "error", err)
 		}
 		n.web.catalogue.touch()
 	}

@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,10 @@ import (
 // idleHome is set in the process that BenchmarkIdleMirror measures.
 const idleHome = "SWARMNODE_IDLE_HOME"
 
+// sideBySide is how many tests run at once unless -parallel says another number: most of them wait for a node's clock, and with as many as
+// there are processors the package takes twice as long on two.
+const sideBySide = "8"
+
 // TestMain lets the test binary be the idle node of BenchmarkIdleMirror, and the holder of BenchmarkFetchOneHolder.
 func TestMain(m *testing.M) {
 	if root := os.Getenv(holderRoot); root != "" {
@@ -33,6 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	home := os.Getenv(idleHome)
 	if home == "" {
+		_ = flag.Set("test.parallel", sideBySide) // m.Run reads the command line, which has the last word
 		os.Exit(m.Run())
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 15*time.Second)

@@ -81,7 +81,7 @@ func (n *Node) joinPublished(ctx context.Context, from gossip.PeerID, addr strin
 		return nil, errors.Join(errs...)
 	}
 	for _, err := range errs {
-		n.log.Warn("a collection is not mirrored", "error", err)
+		n.log.Warn("a collection is not mirrored: the error says why; join it again by its ID", "error", err)
 	}
 	return ids, nil
 }
@@ -200,6 +200,7 @@ func (n *Node) followNew(id content.ID, addr string, cacheOnly bool) error {
 	if err := n.openRecord(r); err != nil {
 		return fmt.Errorf("collection %s: %w", id, err)
 	}
+	n.told("a collection is mirrored from now on", "collection", id, "cache_only", cacheOnly)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -40,20 +41,21 @@ func (n *Node) acceptSigned(ctx context.Context, c *collection, raw []byte, bega
 
 // Acknowledge ends the alarm of a collection, given by ID or name.
 func (n *Node) Acknowledge(name string) error {
-	for _, c := range n.all() {
-		if c.id.String() != name && c.name() != name {
-			continue
-		}
-		was, err := c.listener.Acknowledge()
-		if err == nil && !was {
-			err = fmt.Errorf("there is no alarm of %s to acknowledge", name)
-		}
-		if err == nil {
-			n.log.Info("an alarm was acknowledged", "collection", c.id)
-		}
+	c, r, err := n.named(name)
+	if err == nil && c == nil {
+		err = fmt.Errorf("%s cannot be opened: `swarmnode status` says why", cmp.Or(r.Name, name))
+	}
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("no collection %s is here: `swarmnode status` lists them", name)
+	was, err := c.listener.Acknowledge()
+	if err == nil && !was {
+		err = fmt.Errorf("there is no alarm of %s to acknowledge", name)
+	}
+	if err == nil {
+		n.log.Info("an alarm was acknowledged", "collection", c.id)
+	}
+	return err
 }
 
 // KeyRing is the keys of a published collection, for work on them while no node runs with the home directory.

@@ -82,7 +82,7 @@ func TestTwoCollections(t *testing.T) {
 		t.Errorf("all take %d bytes", got)
 	}
 	// The master counts the mirror although the first record was sent before anybody was there to hear it.
-	within(t, 10*time.Second, "mirrors told of", func() bool {
+	within(t, 30*time.Second, "mirrors told of", func() bool {
 		return master.find(t, "one").Mirrors == 1 && master.find(t, "two").Mirrors == 1
 	})
 	if _, err := master.Join(t.Context(), mirror.Addrs()[0], ids[:1]); err == nil || !strings.Contains(err.Error(), "published from this home") {

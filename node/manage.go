@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"swarmnode/content/durable"
 	"swarmnode/node/control"
@@ -92,12 +93,13 @@ func (n *Node) forget(c *collection, r record, keep bool) error {
 		n.host.Unadvertise(c.id)
 		n.take(c)
 		if err := c.close(); err != nil {
-			n.log.Warn("a collection did not close well", "collection", c.id, "error", err)
+			n.log.Warn("a collection did not close well: look at the disk; what is missing is fetched again", "collection", c.id, "error", err)
 		}
 	}
 	n.mu.Lock()
 	delete(n.broken, r.ID.String())
 	n.mu.Unlock()
+	n.unhook(r.Name, "")
 	dir := r.dir(n.cfg.Home)
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", cmp.Or(r.Name, r.ID.String()), err)
@@ -120,24 +122,31 @@ func (n *Node) forget(c *collection, r record, keep bool) error {
 	return os.RemoveAll(away)
 }
 
-// named finds a collection by its ID or name; c is nil if it could not be opened.
+// named finds a collection by its ID or, if no ID is meant, by its name, which its publisher chose: one that is called like the ID of
+// another is not found by that. c is nil if it could not be opened.
 func (n *Node) named(name string) (c *collection, r record, err error) {
-	var found []record
+	type one struct {
+		c *collection
+		r record
+	}
+	var known []one
 	for _, x := range n.all() {
-		if r := x.remembered(); r.ID.String() == name || r.Name == name {
-			c, found = x, append(found, r)
-		}
+		known = append(known, one{x, x.remembered()})
 	}
 	for _, b := range n.brokenOnes() {
-		if !b.record.ID.IsZero() && (b.record.ID.String() == name || b.record.Name == name) {
-			c, found = nil, append(found, b.record)
+		if !b.record.ID.IsZero() {
+			known = append(known, one{nil, b.record})
 		}
 	}
+	if i := slices.IndexFunc(known, func(k one) bool { return k.r.ID.String() == name }); i >= 0 {
+		return known[i].c, known[i].r, nil
+	}
+	found := slices.DeleteFunc(known, func(k one) bool { return k.r.Name != name })
 	switch len(found) {
 	case 0:
 		return nil, r, fmt.Errorf("no collection %s is here: `swarmnode collections` lists them", name)
 	case 1:
-		return c, found[0], nil
+		return found[0].c, found[0].r, nil
 	}
 	return nil, r, fmt.Errorf("%d collections here are called %s: say which by its ID; `swarmnode collections` lists them", len(found), name)
 }

@@ -60,7 +60,7 @@ func (n *Node) tellMembers(ctx context.Context, c *collection) error {
 		now := n.cfg.Now()
 		t.claim, t.addrs = n.place.now().Claim(), n.host.Addrs()
 		if err := n.tellMember(ctx, c, t, t.issue(now, c.topic.Peers())); err != nil && ctx.Err() == nil {
-			n.log.Warn("member record not sent", "collection", c.id, "error", err)
+			n.log.Warn("other nodes were not told what this one has: nothing to do, it is tried again", "collection", c.id, "error", err)
 		}
 	}
 }

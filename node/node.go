@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type Web struct {
 // Upkeep says how what a node keeps is looked after. The zero value is useful.
 type Upkeep struct {
 	Grace     time.Duration // how long replaced content stays; default 24 h
+	Export    string        // directory in which what is mirrored lies as plain trees, each under its name; "": it lies in the home
 	ScrubRate int64         // bytes per second at which what is held is read again; 0: see mirror.DefaultScrubRate
 }
 
@@ -72,6 +74,8 @@ type Node struct {
 	started time.Time
 	links
 	web web
+
+	triggers triggers
 
 	begun      chan struct{} // closed when Run has begun
 	gone       chan struct{} // closed by Close
@@ -120,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), triggers: newTriggers(), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -144,6 +148,9 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	records, err := n.readRecords()
 	if err != nil {
+		return err
+	}
+	if err := n.checkExport(records); err != nil {
 		return err
 	}
 	nctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends with Close
@@ -170,7 +177,7 @@ func (n *Node) open(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if err := n.openRecord(r); err != nil {
-			n.log.Error("a collection cannot be opened", "name", r.Name, "collection", r.ID, "error", err)
+			n.log.Error("a collection cannot be opened: the error says why; repair it and start the node again", "name", r.Name, "collection", r.ID, "error", err)
 		}
 	}
 	n.measureRest()
@@ -211,8 +218,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.startWeb(t)
 	t.must("control socket", func(ctx context.Context) error { return control.Serve(ctx, n.cfg.Home, n, n.log) })
 	t.run(t.ctx, "housekeeping", n.housekeeping, nil)
+	t.run(t.ctx, "hangup", n.hangup, nil)
 	close(n.begun)
+	n.told("the node runs", "version", strings.TrimPrefix(n.cfg.UserAgent, "swarmnode/"), "peer", string(n.ID()), "addresses", strings.Join(n.Addrs(), " "), "collections", len(n.all()))
 	<-t.ctx.Done()
+	n.told("the node stops")
 	var err error
 	if ctx.Err() == nil { // a part failed, nobody asked for the end
 		err = context.Cause(t.ctx)
@@ -225,6 +235,11 @@ func (n *Node) Run(ctx context.Context) error {
 		c.tasks.wait()
 	}
 	return errors.Join(err, n.Close())
+}
+
+// told logs what the commands that run a node tell in words of their own, too.
+func (n *Node) told(message string, facts ...any) {
+	n.log.Log(context.Background(), control.LevelTold, message, facts...)
 }
 
 // enter begins a call that needs a running node; it waits for Run to begin. The context that it gives ends with the node, too.
@@ -268,7 +283,7 @@ func (n *Node) Close() error {
 	}
 	close(n.gone)
 	n.mu.Unlock()
-	errs := []error{n.closeWeb()}
+	errs := []error{n.closeWeb(), n.triggers.close()}
 	if n.net != nil {
 		n.net.Close()
 	}

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/origin"
 	"swarmnode/content/store"
 	"swarmnode/gossip/trust"
 	"swarmnode/node/control"
@@ -18,40 +21,68 @@ import (
 	"swarmnode/node/publish"
 )
 
-// Publish makes the present state of a directory the next release of its collection, announces and serves it. It makes the
-// collection the first time. Run is running, or begins soon.
+// Publish makes the present state of a directory or an origin the next release of its collection, announces and serves it. It makes
+// the collection the first time. With triggers it goes on by itself from then on. Run is running, or begins soon.
 func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress func(control.PublishProgress)) (control.PublishResult, error) {
+	what := req.Dir
+	if req.From != nil {
+		what = origin.WithoutPassword(req.From.URL)
+	}
 	ctx, leave, err := n.enter(ctx)
 	if err != nil {
-		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", what, err)
 	}
 	defer leave()
 	select {
 	case n.publishing <- struct{}{}:
-		defer func() { <-n.publishing }()
 	case <-ctx.Done():
-		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, context.Cause(ctx))
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", what, context.Cause(ctx))
 	}
-	began := time.Now()
-	c, err := n.published(req)
+	c, err := n.published(ctx, req)
+	if err == nil && c.master.runs != nil && !req.Prepare && len(req.Signed) == 0 {
+		<-n.publishing // an origin may take days
+		return n.publishByRun(ctx, c, once{req.AllowEmpty, req.AllowShrink, req.Above, true}, progress)
+	}
+	defer func() { <-n.publishing }()
 	if err != nil {
 		return control.PublishResult{}, err
 	}
-	if err := n.checkHeads(ctx, c, req.Above); err != nil {
-		return control.PublishResult{}, fmt.Errorf("publish %s: %w", req.Dir, err)
+	e := errand{above: req.Above, signed: req.Signed, ask: true, Options: publish.Options{Prepare: req.Prepare,
+		ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}}
+	return n.makeRelease(ctx, c, e, progress)
+}
+
+// errand is what one publish is to do.
+type errand struct {
+	publish.Options
+	above  uint64 // the release gets a greater number
+	signed []byte // what holders of keys have signed
+	ask    bool   // others are asked first whether they know of a newer release
+}
+
+// makeRelease publishes, announces and serves.
+func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progress func(control.PublishProgress)) (control.PublishResult, error) {
+	began, what := time.Now(), c.remembered().Source
+	err := c.contested(n.cfg.Now())
+	if e.ask {
+		err = n.checkHeads(ctx, c, e.above)
+	} else if err == nil {
+		err = c.master.signer.Adopt(c.trust)
 	}
-	if len(req.Signed) > 0 {
-		if done, err := n.acceptSigned(ctx, c, req.Signed, began); err != nil || done != nil {
+	if err != nil {
+		return control.PublishResult{}, fmt.Errorf("publish %s: %w", what, err)
+	}
+	if len(e.signed) > 0 {
+		if done, err := n.acceptSigned(ctx, c, e.signed, began); err != nil || done != nil {
 			return *cmp.Or(done, &control.PublishResult{}), err
 		}
 	}
-	again := c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
-	opt := publish.Options{Prepare: req.Prepare, Again: again, ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}
-	res, err := c.master.publisher.Publish(ctx, n.cfg.Now(), opt, func(p publish.Progress) {
+	e.Again = c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
+	res, err := c.master.publisher.Publish(ctx, n.cfg.Now(), e.Options, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
-		err = fmt.Errorf("publish %s: %w", req.Dir, errStopping)
+		err = fmt.Errorf("publish %s: %w", what, errStopping)
 	}
 	if err != nil {
 		return control.PublishResult{}, err
@@ -69,48 +100,87 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 			return control.PublishResult{}, fmt.Errorf("release %d of %s is signed and kept, but not announced; run publish again: %w", res.Release, c.name(), err)
 		}
 	}
+	return n.tellRelease(c, res, time.Since(began)), nil
+}
+
+// tellRelease says in the log and in the result what was published.
+func (n *Node) tellRelease(c *collection, res publish.Result, took time.Duration) control.PublishResult {
+	if !res.Unchanged {
+		n.told("a release is published", "name", c.name(), "collection", c.id, "release", res.Release, "files", res.Totals.Files, "bytes", res.Totals.Bytes,
+			"new_bytes", res.NewBytes, "took", took.Round(time.Millisecond))
+	}
 	out := control.PublishResult{
 		ID: c.id, Name: c.name(), Release: res.Release, Unchanged: res.Unchanged, Files: res.Totals.Files, Bytes: res.Totals.Bytes,
 		NewBytes: uint64(res.NewBytes), DeltaBytes: uint64(res.DeltaBytes), Segments: res.Segments, Addrs: n.Addrs(), Gateway: n.Gateway(),
-		Seconds: time.Since(began).Seconds(),
+		Seconds: took.Seconds(),
+	}
+	if c.remembered().From != nil {
+		out.Pulled = &control.Pulled{Requests: res.Pulled.Requests, Files: res.Pulled.Files, Bytes: uint64(res.Pulled.Bytes)}
 	}
 	for _, b := range res.Skipped {
 		out.Skipped = append(out.Skipped, b.Err.Error())
 	}
-	return out, nil
+	return out
+}
+
+// wanted is the record that a request asks for, without what the collection itself has.
+func (n *Node) wanted(ctx context.Context, req control.PublishRequest) (r record, url string, err error) {
+	r = record{Version: recordVersion, Name: req.Name, Triggers: req.Triggers}
+	if req.From != nil {
+		from := *req.From
+		url, from.URL = from.URL, origin.WithoutPassword(from.URL)
+		r.From, r.Source = &from, from.URL
+		err = n.checkOrigin(ctx, &r, url)
+		r.Name = cmp.Or(r.Name, OriginName(url))
+	} else if r.Source, err = filepath.Abs(req.Dir); err == nil {
+		var root *os.Root
+		if root, err = publish.OpenTree(r.Source); err == nil {
+			root.Close()
+		}
+		r.Name = cmp.Or(r.Name, filepath.Base(r.Source))
+	}
+	if err != nil {
+		return r, "", err
+	}
+	if r.From != nil || r.Triggers != nil {
+		r.Scan = &scanning{Exclude: req.Exclude, SkipBad: req.SkipBad}
+	}
+	if req.TimestampFor > 0 {
+		r.Lifetime = req.TimestampFor.String()
+	}
+	if err := content.CheckName(r.Name); err != nil {
+		return r, "", fmt.Errorf("publish %s: %w; choose a name with --name", r.Source, err)
+	}
+	return r, url, n.checkHook(r)
 }
 
 // published finds the open collection that a request is for, or makes it.
-func (n *Node) published(req control.PublishRequest) (*collection, error) {
-	dir, err := filepath.Abs(req.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("publish %s: %w", req.Dir, err)
-	}
-	root, err := publish.OpenTree(dir)
+func (n *Node) published(ctx context.Context, req control.PublishRequest) (*collection, error) {
+	want, url, err := n.wanted(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	root.Close()
-	name := req.Name
-	if name == "" {
-		name = filepath.Base(dir)
-	}
-	if err := content.CheckName(name); err != nil {
-		return nil, fmt.Errorf("publish %s: %w; choose a name with --name", dir, err)
-	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
-	c, r, ok := n.publishedAs(name)
+	c, r, ok := n.publishedAs(want.Name)
+	if !ok {
+		return n.newPublished(want, url)
+	}
 	switch {
-	case !ok:
-		return n.newPublished(name, dir, req.TimestampFor)
-	case r.Source != dir && !req.Move:
+	case (r.From == nil) != (want.From == nil):
+		return nil, fmt.Errorf("collection %s is published from %s, and a directory and an origin are kept in different ways: choose another name for %s with --name",
+			r.Name, r.Source, want.Source)
+	case r.place() != want.place() && !req.Move:
 		return nil, fmt.Errorf("collection %s is published from %s: choose another name for %s with --name, or say --move if it is published from there now",
-			name, r.Source, dir)
-	case r.Source == dir && c != nil:
+			r.Name, r.Source, want.Source)
+	}
+	same := r.Source == want.Source && reflect.DeepEqual(r.From, want.From) && reflect.DeepEqual(r.Triggers, want.Triggers) && reflect.DeepEqual(r.Scan, want.Scan) &&
+		n.triggers.url(r.ID) == url
+	if same && c != nil {
 		return c, nil
 	}
-	r.Source = dir
+	n.triggers.keepURL(r.ID, url)
+	r.Source, r.From, r.Triggers, r.Scan = want.Source, want.From, want.Triggers, want.Scan
 	return n.reopen(c, r)
 }
 
@@ -144,7 +214,7 @@ func (n *Node) reopen(c *collection, r record) (*collection, error) {
 	if c != nil {
 		n.take(c)
 		if err := c.close(); err != nil {
-			n.log.Warn("a collection did not close well", "collection", c.id, "error", err)
+			n.log.Warn("a collection did not close well: look at the disk; what is missing is fetched again", "collection", c.id, "error", err)
 		}
 	}
 	if err := n.openRecord(r); err != nil {
@@ -154,7 +224,12 @@ func (n *Node) reopen(c *collection, r record) (*collection, error) {
 }
 
 // newPublished makes the keys of a collection, if there are none, and opens it. The caller holds changing.
-func (n *Node) newPublished(name, dir string, life time.Duration) (*collection, error) {
+func (n *Node) newPublished(r record, url string) (*collection, error) {
+	name := r.Name
+	var life time.Duration
+	if r.Lifetime != "" {
+		life, _ = time.ParseDuration(r.Lifetime) // wanted wrote it
+	}
 	keys := filepath.Join(n.cfg.Home, keysDir, name)
 	k, err := trust.OpenKeys(keys)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,10 +247,8 @@ func (n *Node) newPublished(name, dir string, life time.Duration) (*collection, 
 	if b, ok := n.brokenOnes()[k.ID().String()]; ok {
 		return nil, fmt.Errorf("collection %s cannot be opened: %w", name, b.err)
 	}
-	r := record{Version: recordVersion, ID: k.ID(), Name: name, Source: dir}
-	if life > 0 {
-		r.Lifetime = life.String()
-	}
+	r.ID = k.ID()
+	n.triggers.keepURL(r.ID, url)
 	return n.reopen(nil, r)
 }
 
@@ -203,19 +276,26 @@ func (n *Node) openMaster(c *collection) error {
 		return err
 	}
 	m.seed.begun = m.signer.Head().Release == 0 // else what is there now is not new to anybody
-	m.refs, err = store.OpenReferences(filepath.Join(c.dir, "publisher"), c.record.Source, filepath.Join(c.dir, "links"), store.Config{
+	cfg := publish.Config{State: filepath.Join(c.dir, "publisher"), Root: c.record.Source, Name: c.record.Name, Pack: c.pack, Signer: m.signer, Log: n.log}
+	tree, links := c.record.Source, filepath.Join(c.dir, "links")
+	if c.record.From != nil {
+		if err := n.openOrigin(c, m); err != nil {
+			return err
+		}
+		cfg.Origin, cfg.Arrivals = m.origin, m.arrivals
+		tree, links = filepath.Join(c.dir, arrivalsDir), ""
+	}
+	m.refs, err = store.OpenReferences(cfg.State, tree, links, store.Config{
 		Log: n.log, Tables: c.table, OnBad: func(ref content.Ref, path string) { m.noteBad(n, name, ref, path) },
 	})
 	if err != nil {
 		return err
 	}
-	m.publisher, err = publish.Open(publish.Config{
-		State: filepath.Join(c.dir, "publisher"), Root: c.record.Source, Name: c.record.Name, Pack: c.pack, References: m.refs,
-		Signer: m.signer, Log: n.log,
-	})
-	if err != nil {
+	cfg.References = m.refs
+	if m.publisher, err = publish.Open(cfg); err != nil {
 		return err
 	}
+	n.openRuns(c)
 	m.scrub = mirror.NewScrubber(mirror.ScrubConfig{
 		Dir: c.dir, Pack: c.pack, Chunks: m.refs, Silent: true, Trust: c.trust.Scrub, Rate: n.cfg.ScrubRate, Log: n.log.With("collection", c.id),
 		Held: func() int64 { return int64(m.signer.Head().Bytes) },

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
@@ -36,14 +37,25 @@ type record struct {
 	Version   int        `json:"version"`
 	ID        content.ID `json:"id"`
 	Name      string     `json:"name"`
-	Source    string     `json:"source,omitempty"`     // the published directory; "" for a mirror
+	Source    string     `json:"source,omitempty"`     // the published directory, or the URL of From; "" for a mirror
 	Lifetime  string     `json:"lifetime,omitempty"`   // of a published collection's timestamps, as time.Duration prints it; "" for the default
 	CacheOnly bool       `json:"cache_only,omitempty"` // a mirror keeps only what is asked for
+	Export    string     `json:"export,omitempty"`     // the directory in which a mirror's content lies as a plain tree
 	Bootstrap []string   `json:"bootstrap,omitempty"`  // addresses that the collection was joined by
 
 	Paused control.Paused `json:"paused,omitzero"` // what the operator wants it not to do
 
+	From     *control.From     `json:"from,omitempty"`     // what is published, if that is no directory; its URL has no password
+	Triggers *control.Triggers `json:"triggers,omitempty"` // when it is published again by itself
+	Scan     *scanning         `json:"scan,omitempty"`     // how, then
+
 	Publisher gossip.PeerID `json:"publisher,omitempty"` // the peer that proved that it publishes the collection: told of bad bytes, never banned
+}
+
+// scanning are the choices of a publish that hold for those that follow it.
+type scanning struct {
+	Exclude []string `json:"exclude,omitempty"`
+	SkipBad bool     `json:"skip_bad,omitempty"`
 }
 
 // broken is a collection on disk that could not be opened.
@@ -88,7 +100,7 @@ func (n *Node) readRecords() ([]record, error) {
 			err = json.Unmarshal(raw, &r)
 		}
 		if again, ok := n.recordAgain(d.Name(), err); ok {
-			n.log.Warn("the record of a mirrored collection was damaged and is made again", "collection", again.ID, "reason", err)
+			n.log.Warn("the record of a mirrored collection was damaged and is made again: look at the disk", "collection", again.ID, "error", err)
 			r, err = again, again.write(n.cfg.Home)
 		}
 		if err == nil && (r.Version != recordVersion || r.ID.String() != d.Name()) {
@@ -96,7 +108,7 @@ func (n *Node) readRecords() ([]record, error) {
 		}
 		if err != nil {
 			n.broken[d.Name()] = broken{err: fmt.Errorf("read %s: %w", filepath.Join(collectionsDir, d.Name(), recordFile), err)}
-			n.log.Error("a collection cannot be opened", "directory", d.Name(), "error", err)
+			n.log.Error("a collection cannot be opened: the error says why; repair it and start the node again", "directory", d.Name(), "error", err)
 			continue
 		}
 		list = append(list, r)
@@ -106,9 +118,18 @@ func (n *Node) readRecords() ([]record, error) {
 
 // lockHome takes a home directory for this process until the file is closed or the process ends.
 func lockHome(home string) (*os.File, error) {
-	f, err := durable.Lock(filepath.Join(home, "lock"))
-	if errors.Is(err, durable.ErrLocked) {
+	path := filepath.Join(home, "lock")
+	if st, err := os.Stat(path); err == nil {
+		if err := checkOwner(home, st); err != nil {
+			return nil, err
+		}
+	}
+	f, err := durable.Lock(path)
+	switch {
+	case errors.Is(err, durable.ErrLocked):
 		return nil, fmt.Errorf("%w: %s", ErrHomeBusy, home)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return nil, fmt.Errorf("this user cannot write into the home directory %s: run the command as the user whom it belongs to, or use another with --home: %w", home, err)
 	}
 	return f, err
 }

@@ -73,7 +73,7 @@ func (r *Release) open(ctx context.Context) error {
 	}
 	r.Head = repo.Head()
 	if time.Now().After(r.Head.Expires) {
-		r.client.cfg.Log.Warn("the publisher has not confirmed this release for long: there may be a newer one", "release", r.Head.Release, "expired", r.Head.Expires)
+		r.client.cfg.Log.Warn("the publisher has not confirmed this release for long: there may be a newer one, ask the publisher", "release", r.Head.Release, "expired", r.Head.Expires)
 	}
 	if err := r.outline(ctx); err != nil {
 		return err
@@ -104,11 +104,18 @@ func (r *Release) takeDir() error {
 		r.lock, err = lockHome(dir)
 	}
 	if err == nil {
-		r.dir = dir
-		return nil
+		if err = upgrade(dir, clientSteps()); err == nil {
+			r.dir = dir
+			return nil
+		}
+		err = errors.Join(err, r.lock.Close())
+		r.lock = nil
+	}
+	if errors.Is(err, ErrNewerHome) {
+		return err
 	}
 	if !errors.Is(err, ErrHomeBusy) {
-		r.client.cfg.Log.Warn("what is verified is not remembered for the next time", "reason", err)
+		r.client.cfg.Log.Warn("what is verified is not remembered for the next time: look at the disk of the home directory", "error", err)
 	}
 	if r.dir, err = os.MkdirTemp("", "swarmnode-client-"); err != nil {
 		return err
@@ -118,7 +125,7 @@ func (r *Release) takeDir() error {
 	}
 	// So that this run is not told an older release either. A file that the other client replaces meanwhile does not count.
 	if err := os.CopyFS(filepath.Join(r.dir, "trust"), os.DirFS(filepath.Join(dir, "trust"))); err != nil {
-		r.client.cfg.Log.Debug("what was verified before is not known to this run", "reason", err)
+		r.client.cfg.Log.Debug("what was verified before is not known to this run", "error", err)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func ScrubHome(ctx context.Context, home string, rate int64, log *slog.Logger, e
 	}
 	for _, r := range records {
 		if r.Source != "" {
-			log.Warn("a published collection is scrubbed only while its node runs", "name", r.Name)
+			log.Warn("a published collection is scrubbed only while its node runs: start it with swarmnode publish", "name", r.Name)
 			continue
 		}
 		x, serr := n.scrubRecord(ctx, r, rate)

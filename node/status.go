@@ -49,6 +49,7 @@ func (n *Node) Status() control.Status {
 	worries := []concern{spentWorry(s.Limits)}
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
+		x.Nodes, x.NodesAll = holders(c.listener.Heard(now, 0).Members, n.host.ID(), c.remembered().Publisher, s.Peers)
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
 		worries = append(worries, unreached(x, s.Reach))
@@ -58,7 +59,7 @@ func (n *Node) Status() control.Status {
 	}
 	s.Verdict, s.Fine = verdict(worries)
 	if s.Fine && len(s.Collections) == 0 {
-		s.Verdict, s.Fine = "idle: no collection is mirrored or published", false
+		s.Verdict, s.Fine = "idle: nothing is mirrored or published yet; `swarmnode collections add ID --bootstrap ADDRESS` changes that", false
 	}
 	return s
 }
@@ -130,6 +131,7 @@ func (n *Node) collectionStatus(c *collection, now time.Time) standing {
 func (n *Node) masterStatus(c *collection, x *standing) {
 	m, head := c.master, c.master.signer.Head() // not what the listener has: that may be signed elsewhere
 	x.Source = c.remembered().Source
+	x.Origin = n.originStatus(c, time.Now())
 	x.Published, x.Phase, x.Release, x.Files = true, "published", head.Release, head.Files
 	x.Bytes, x.BytesHere, x.Complete = int64(head.Bytes), int64(head.Bytes), head.Release > 0
 	if head.Release == 0 {
@@ -166,14 +168,16 @@ func (n *Node) followerStatus(c *collection, head gossip.Head, x *standing) {
 	x.Segments, x.SegmentsComplete, x.Bytes, x.BytesHere = p.Segments, p.Complete, p.Bytes, p.Here
 	x.Complete = p.Served > 0 && p.Served == head.Release && c.follower.cache == nil
 	x.Cache = c.follower.cacheStatus()
+	exported, exportTrouble := c.follower.exportStatus()
+	x.Export = exported
 	x.BytesOnDisk, x.BytesBudget = c.used(), c.follower.disk.Budget()
 	x.MetadataBytes = c.follower.metadata.Load()
 	x.ReceivedBytes, x.WastedBytes = f.Received+f.Wasted+x.MetadataBytes, f.Wasted
 	x.BytesInFlight, x.Unobtainable, x.Holders = f.InFlight, f.Unobtainable, f.Holders
 	x.AnnouncedToComplete = p.Took.Seconds()
 	trouble := p.Trouble
-	if trouble == nil {
-		trouble = f.Trouble
+	if trouble = cmp.Or(trouble, f.Trouble); trouble == nil {
+		trouble = exportTrouble
 	}
 	if trouble != nil {
 		var budget *store.BudgetError
@@ -219,6 +223,8 @@ func worry(x standing, peers int, now time.Time) concern {
 		return tell(crowded, "short of disk: %s: %s", name, x.Trouble)
 	case x.Trouble != "":
 		return tell(troubled, "%s: %s", name, x.Trouble)
+	case x.Origin != nil && x.Origin.Behind:
+		return tell(behind, "behind: %s is behind its origin since %s: %s", name, x.Origin.Failing.UTC().Format(time.RFC3339), x.Origin.Error)
 	case x.Published && x.Release == 0:
 		return tell(waiting, "%s: nothing has been published yet", name)
 	case x.Published && gone:

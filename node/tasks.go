@@ -51,7 +51,7 @@ func (t *tasks) must(what string, run func(context.Context) error) {
 		if err == nil {
 			err = errEnded
 		}
-		t.log.Error("stopped because a part failed", "part", what, "error", err)
+		t.log.Error("stopped because a part failed: start the node again, report it if the error is not of this machine", "part", what, "error", err)
 		t.stop(err)
 	}()
 }
@@ -64,7 +64,7 @@ func (t *tasks) run(ctx context.Context, what string, run func(context.Context) 
 	go func() {
 		defer t.wg.Done()
 		if err := run(ctx); ctx.Err() == nil && err != nil {
-			t.log.Error("a part failed", "part", what, "error", err)
+			t.log.Error("a part failed: start the node again, report it if the error is not of this machine", "part", what, "error", err)
 			if failed != nil {
 				failed(err)
 			}

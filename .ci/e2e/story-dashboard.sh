@@ -25,9 +25,22 @@ check "a node without one says so" test "$(status "$work/master" '.dashboard // 
 begin_browser
 
 says_page() { grep -Fq -- "$1" <<<"$(ask 'return document.body.innerText')"; }
+says_source() { grep -Fq -- "$1" <<<"$(wd GET "$session/source" | jq -r .)"; }
 shown() { ask "return document.querySelector('$1').innerText"; }
 # comes CONDITION: it is true in the page.
 comes() { [[ $(ask "return $1") == true ]]; }
+
+# A Prometheus that reads the mirror every second, with the alerts.
+free_port
+prometheus=http://127.0.0.1:$port
+"$SWARMNODE" metrics alerts >"$work/alerts.yml"
+"$SWARMNODE" metrics grafana >"$work/grafana.json"
+printf 'global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yml]\nscrape_configs: [{job_name: swarmnode, static_configs: [{targets: ["%s"]}]}]\n' \
+  "$(cut -d/ -f3 <<<"$top")" >"$work/prometheus.yml"
+start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --web.listen-address="127.0.0.1:$port" --log.level=warn
+# asked QUERY: how many series answer it.
+asked() { curl -sSf --max-time 10 --data-urlencode "query=$1" "$prometheus/api/v1/query" | jq -e '.data.result | length'; }
+some_answer() { [[ $(asked "$1") -gt 0 ]]; }
 
 # --- all is well
 
@@ -36,6 +49,7 @@ open_page "$top"
 until_true 20 "the page is live" comes 'document.getElementById("line").textContent == "Live."'
 looks "the dashboard"
 picture dashboard
+check "who has it: the master and two mirrors" says_source "Who has it: 3 other nodes"
 for words in "All is fine" archive complete "Release 1" "fresh as of" "100 % of" "all of the newest release" "came here" "within 50 ms" "to ordinary clients" "of 931 GiB given" "none for receiving"; do
   check "it says: $words" says_page "$words"
 done
@@ -52,6 +66,8 @@ check "the details are closed at first" test "$(ask 'return document.querySelect
 ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
 check "a click opens the list of peers" says_page "we went there, "
 check "a click opens the rest of a collection" says_page "$id"
+for words in "the publisher" "all of release 1" "local network" "no gateway"; do check "who has it: $words" says_page "$words"; done
+check "peers says the same" sh -c "'$SWARMNODE' peers --home '$work/one' | grep -q '(publisher)  all of release 1 *lan '"
 opened=$(ask 'return document.querySelectorAll("details[open]").length')
 picture opened
 before=$(shown '#traffic')
@@ -75,6 +91,23 @@ until_true 10 "the link to /metrics" comes 'document.body.innerText.includes("sw
 curl -sSf "${top}metrics" >"$work/metrics"
 check "promtool has nothing to say of the metrics" sh -c "! promtool check metrics <'$work/metrics' 2>&1 | grep ."
 
+# --- what Prometheus has read, and Grafana would show
+
+until_true 30 "Prometheus has read the node for a while" some_answer 'count_over_time(swarmnode_fine[1m]) > 10'
+queries=0
+# shellcheck disable=SC2016 # $instance and so on are words of Grafana
+while IFS=$'\t' read -r title query; do
+  queries=$((queries + 1))
+  [[ $title != Cache:* ]] || continue # no node of this story keeps only what is asked for
+  check "data for the panel $title: $query" some_answer "$query"
+done < <(jq -r '.panels[] | .title as $t | .targets[] | [$t, .expr] | @tsv' "$work/grafana.json" |
+  sed -E 's/\$(instance|name|job)/.*/g; s/\$__rate_interval/15s/g')
+check "each panel was asked" test "$queries" -ge 21
+rules=$(curl -sSf "$prometheus/api/v1/rules" | jq '[.data.groups[].rules[]]')
+check "Prometheus evaluates each alert" test "$(jq 'length >= 10 and all(.health == "ok")' <<<"$rules")" = true
+check "none rings for a healthy node" test "$(jq 'all(.state == "inactive")' <<<"$rules")" = true
+stop TERM prometheus
+
 # --- dark, on a phone, without JavaScript
 
 open_page "$top"
@@ -87,6 +120,8 @@ open_page "$top"
 until_true 20 "the page is live, on a phone" comes 'document.getElementById("line").textContent == "Live."'
 ask 'for (const s of document.querySelectorAll("details > summary")) s.click()' >/dev/null
 looks "on a phone, dark"
+cdp Emulation.setDeviceMetricsOverride '{"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}'
+check "on a small phone: no text is cut off at the right" test "$(ask 'return document.documentElement.scrollWidth <= 360')" = true
 picture phone-dark
 scheme light
 picture phone-light
@@ -94,7 +129,6 @@ browser
 cdp Emulation.setScriptExecutionDisabled '{"value": true}'
 open_page "$top"
 picture no-javascript
-says_source() { grep -Fq -- "$1" <<<"$(wd GET "$session/source" | jq -r .)"; }
 for words in "All is fine" "<b>2</b>" "100 %" "Load the page again" 'class="ring"'; do
   check "without JavaScript it has: $words" says_source "$words"
 done
@@ -120,6 +154,11 @@ picture alone
 stop TERM one
 check "the node ended well with a page open" test "$status" = 0
 until_true 20 "the page says that the node has stopped" says_page "The node has stopped"
+check "where it is seen without scrolling" comes 'document.getElementById("line").getBoundingClientRect().bottom <= window.innerHeight'
 picture stopped
+start one "$SWARMNODE" join --home "$work/one" --listen /ip4/127.0.0.1/tcp/0 --gateway none --dashboard "$(cut -d/ -f3 <<<"$top")" --no-mdns
+until_true 30 "the page comes back to life with the node" comes 'document.getElementById("line").textContent == "Live."'
+check "without being loaded again it shows the node" says_page "Running for"
+stop TERM one
 for n in master one two three; do check "$n: no stack trace" no_trace "$n"; done
 finish

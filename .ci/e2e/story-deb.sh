@@ -1,30 +1,50 @@
 #!/usr/bin/env bash
-# The package as a volunteer meets it: built twice with the same bytes, lintian, installed in a root of its own whose systemd is
-# started in namespaces (no container program, no change to this machine), told what to mirror, reloaded, killed, given port 80 by the socket
-# unit, removed and purged.
+# The package as a volunteer meets it: built twice with the same bytes, lintian, the binary for arm64 run in an emulator; installed by apt in a
+# root and a network of its own whose systemd is started in namespaces (no container program, no change to this machine). There it runs at
+# once, is told what to mirror, configured well and wrongly, reloaded, killed, upgraded, given a port by the socket unit, removed and purged.
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-deb
 
-base=$E2E_CACHE/bookworm-systemd.tar # Debian's smallest system with systemd
+base=$E2E_CACHE/bookworm-apt-systemd.tar # Debian's smallest system with systemd and all that the package wants
 vm=$work/root
+native=$(dpkg --print-architecture)
 
 # --- the package
-bash "$root/.ci/deb" "$work/one" >"$work/logs/deb.out" 2>&1 || die "the package could not be built"
-(umask 077 && TZ=Asia/Tokyo LC_ALL=C.UTF-8 bash "$root/.ci/deb" "$work/two" >"$work/logs/deb2.out" 2>&1) || die "the package could not be built again"
-check "two builds give the same bytes, for both architectures" diff -r "$work/one" "$work/two"
+commit=$(git -C "$root" rev-parse --short=12 HEAD)
+build() { bash "$1/.ci/deb" "$work/$2" "${@:3}" >"$work/logs/deb-$2.out" 2>&1; }
+build "$root" one || die "the package could not be built"
+VERSION=0~0before build "$root" before "$native" || die "the package could not be built as an older one"
+# Again in another directory, with an empty cache: everything is compiled again, while the story goes on.
+cp -a "$root" "$work/elsewhere"
+start again env GOCACHE="$work/cache" TZ=Asia/Tokyo LC_ALL=C.UTF-8 bash -c "umask 077; bash '$work/elsewhere/.ci/deb' '$work/two' '$native'"
 for a in amd64 arm64; do
   deb=$(echo "$work"/one/*_"$a".deb)
-  step "$a: $(mib "$(stat -c %s "$deb")")"
-  check "lintian has no error for $a" lintian --allow-root --fail-on error "$deb"
+  mkdir "$work/$a"
+  dpkg-deb -x "$deb" "$work/$a"
+  step "$a: $(mib "$(stat -c %s "$deb")"), the binary $(mib "$(stat -c %s "$work/$a/usr/bin/swarmnode")")"
+  check "lintian has no error and no warning for $a" lintian --allow-root --fail-on error,warning "$deb"
+  check "the binary for $a is static" not grep -q . <(file -b "$work/$a/usr/bin/swarmnode" | grep -v 'statically linked')
 done
-deb=$(echo "$work"/one/*_"$(dpkg --print-architecture)".deb)
+mkdir "$work/tree"
+head -c 3000000 /dev/urandom >"$work/tree/file"
+printf '#!/bin/sh\nexec qemu-aarch64-static %s "$@"\n' "$work/arm64/usr/bin/swarmnode" >"$work/arm"
+chmod +x "$work/arm"
+check "the binary for arm64 says what it is" grep "^swarmnode .* (commit $commit of 2.*, linux/arm64)\$" <("$work/arm" --version)
+free_port
+SWARMNODE=$work/arm publish arm "$work/tree" "$work/arm-home" "$port"
+wait_published arm 300
+SWARMNODE=$work/arm check "in an emulator it publishes, and gets what was published" got arm-get "$id" "$work/arm-got" "$address" 300
+check "byte-exact" cmp "$work/tree/file" "$work/arm-got/file"
+stop INT arm 60
+deb=$(echo "$work"/one/*_"$native".deb)
+version=$(dpkg-deb -f "$deb" Version)
 
 # --- a system that has it
 if [[ ! -s $base ]]; then
   # shellcheck disable=SC2016 # apt expands it
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -1)
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,logrotate bookworm "$work/base" "$mirror" >"$work/logs/debootstrap.out" 2>&1 ||
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,logrotate,ca-certificates bookworm "$work/base" "$mirror" >"$work/logs/debootstrap.out" 2>&1 ||
     die "no root"
   tar -C "$work/base" -cf "$base.new" . && mv "$base.new" "$base"
   rm -rf "$work/base"
@@ -32,71 +52,121 @@ fi
 mkdir "$vm"
 tar -C "$vm" -xpf "$base"
 for u in getty.target console-getty.service systemd-udevd.service systemd-udev-trigger.service; do ln -sf /dev/null "$vm/etc/systemd/system/$u"; done
-cp "$deb" "$vm/swarmnode.deb"
+install -m 644 "$deb" "$vm/swarmnode.deb"
+install -m 644 "$work"/before/*.deb "$vm/before.deb"
 
 # inside COMMAND...: in the namespaces and the root of the system that was booted.
-inside() { timeout 120 nsenter -t "$init" -m -p -i -u -C -r -w env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+inside() { timeout 120 nsenter -t "$init" -m -n -p -i -u -C -r -w env -i DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 init_of() { init=$(cat "/proc/${pid[vm]}/task/${pid[vm]}/children") && init=${init// /} && [[ -n $init ]] && inside systemctl is-system-running | grep -Eq 'running|degraded'; }
 prop() { inside systemctl show -P "$1" "${2:-swarmnode.service}"; }
 has() { [[ $(prop "$1" "${3:-swarmnode.service}") == "$2" ]]; }
 main_other() { [[ $(prop MainPID) != "$main" ]] && has ActiveState active; }
 node_complete() { inside swarmnode status --json | jq -e '.collections[0].complete'; }
+node_id() { inside swarmnode status --json | jq -r .id; }
+backlog() { nsenter -t "$init" -n ss -ltnH "sport = :8080" | awk '{ print $3 }'; }
+told() { inside journalctl --no-pager -u swarmnode.service "$@"; }
+answers() { inside curl -fsS -o /dev/null "http://127.0.0.1:8080/$1"; }
+byte_exact() { cmp "$work/tree/file" <(inside curl -fsS --max-time 60 http://127.0.0.1:8080/story/file); }
 
-start vm unshare --mount --pid --fork --kill-child --uts --ipc --cgroup "$root/.ci/debian/boot.sh" "$vm"
+start vm unshare --mount --net --pid --fork --kill-child --uts --ipc --cgroup "$root/.ci/debian/boot.sh" "$vm"
 until_true 60 "systemd runs" init_of
-check "it installs" inside dpkg -i /swarmnode.deb
+
+# --- installed: it runs
+check "apt installs it, in the version before" inside sh -c 'apt install -y /before.deb >/installed 2>&1'
+check "it said what to do next" grep -q 'swarmnode collections add ID --bootstrap ADDRESS' "$vm/installed"
+check "the service runs" inside systemctl is-active swarmnode
+check "and at the next boot" has UnitFileState enabled
+check "there is no failed unit" not grep -q swarmnode <(inside systemctl --failed --no-legend)
+check "the gateway answers at the usual port" answers ""
+check "status finds the service by itself, and says that there is nothing yet" grep '^idle: nothing is mirrored or published yet' <(inside swarmnode status)
+check "so does systemctl status" grep '^idle: nothing is mirrored' <(prop StatusText)
+check "who is not root is told to ask as root" grep 'as root: sudo swarmnode' <(inside runuser -u nobody -- swarmnode status 2>&1)
+check "its binary says the package's version" grep '^swarmnode 0~0before (commit ' <(inside swarmnode --version)
 check "the unit files are right" inside systemd-analyze verify --man=no /lib/systemd/system/swarmnode.service /lib/systemd/system/swarmnode-gateway.socket
 step "security: $(inside systemd-analyze security --no-pager swarmnode.service | tail -1)"
 check "systemd rates the sandbox at 1.3 or better" inside systemd-analyze security --no-pager --threshold=13 swarmnode.service
-check "it is enabled" has UnitFileState enabled
-check "nothing was started, and that is no failure" has Result exec-condition
-check "nor is there a failed unit" not grep -q swarmnode <(inside systemctl --failed --no-legend)
+check "it runs as its user" test "$(inside stat -c %U "/proc/$(prop MainPID)")" = swarmnode
+check "what it keeps is its own" test "$(inside stat -c '%U %a' /var/lib/swarmnode)" = "swarmnode 700"
+check "listening sockets have the queue that the system allows" test "$(backlog)" = "$(inside cat /proc/sys/net/core/somaxconn)"
+check "manual pages and completions are in their places" inside ls /usr/share/man/man1/swarmnode{,-join,-collections-add}.1.gz \
+  /usr/share/man/man8/swarmnode-service.8.gz /usr/share/bash-completion/completions/swarmnode /usr/share/zsh/vendor-completions/_swarmnode \
+  /usr/share/fish/vendor_completions.d/swarmnode.fish
+check "the example of a configuration is right" inside swarmnode config check /usr/share/doc/swarmnode/examples/swarmnode.toml
+check "Grafana's dashboard is JSON" jq -e .panels "$vm/usr/share/doc/swarmnode/examples/grafana.json"
 
 # --- told what to mirror
-mkdir "$work/tree"
-head -c 3000000 /dev/urandom >"$work/tree/file"
-free_port
-publish master "$work/tree" "$work/master" "$port" --name story --gateway none
+printf '#!/bin/sh\nexec nsenter -t %s -n %s "$@"\n' "$init" "$SWARMNODE" >"$work/in-its-network"
+chmod +x "$work/in-its-network"
+SWARMNODE=$work/in-its-network publish master "$work/tree" "$work/master" 4200 --name story --gateway none
 wait_published master
-free_port; gateway=$port
-free_port
-printf '%s\n' "SWARMNODE_BOOTSTRAP=$address" "SWARMNODE_LISTEN=/ip4/127.0.0.1/tcp/$port" "SWARMNODE_GATEWAY=127.0.0.1:$gateway" \
-  SWARMNODE_ACCESS_LOG=/var/log/swarmnode/access.log >>"$vm/etc/default/swarmnode"
-check "it starts" inside systemctl start swarmnode.service
-check "started means that the gateway answers" curl -fsS -o "$work/page" "http://127.0.0.1:$gateway/"
-check "and that the node does" inside swarmnode status
+check "it is told what to mirror" inside swarmnode collections add "$id" --bootstrap "$address"
 until_true 60 "complete" node_complete
-check "the file comes byte-exact" cmp "$work/tree/file" <(curl -fsS "http://127.0.0.1:$gateway/story/file")
-step "systemctl status says: $(prop StatusText)"
-check "it runs as its user" test "$(inside ps -o user= -p "$(prop MainPID)" 2>/dev/null || inside stat -c %U "/proc/$(prop MainPID)")" = swarmnode
-check "what it keeps is its own" test "$(inside stat -c '%U %a' /var/lib/swarmnode)" = "swarmnode 700"
+check "the file comes byte-exact" byte_exact
+was=$(node_id)
+
+# --- upgraded
+main=$(prop MainPID)
+check "apt upgrades it" inside apt install -y /swarmnode.deb
+check "the new one runs" main_other
+check "with the new version" grep -F "swarmnode $version (commit " <(inside swarmnode --version)
+check "it is the same node" test "$(node_id)" = "$was"
+check "with what it mirrored" node_complete
+check "and serves it" byte_exact
+check "all files are as they were packed" inside dpkg --verify swarmnode
+
+# --- configured, wrongly at first
+mkdir -p "$vm/etc/swarmnode"
+printf '[join]\nacess-log = "/var/log/swarmnode/access.log"\n' >"$vm/etc/swarmnode/swarmnode.toml"
+check "with a mistake in its configuration it is not started" not inside systemctl restart swarmnode
+check "nor tried again" has ActiveState failed
+check "the status says misused" has ExecMainStatus 2
+check "the journal has the line, as an error" grep 'swarmnode.toml:2: .*did you mean access-log' <(told -p err)
+sed -i 's/acess/access/' "$vm/etc/swarmnode/swarmnode.toml"
+echo SWARMNODE_UPLOAD=50Mbit >>"$vm/etc/default/swarmnode"
+check "without it it is" inside systemctl restart swarmnode
+check "started means that the gateway answers" answers ""
+check "and that the node does, with the limit of the environment" grep 'upload 50Mbit' <(inside swarmnode limits)
+check "no line in the journal has two times" not grep -E '^([0-9/]{10} )?[0-9]{2}:[0-9]{2}:[0-9]{2} ' <(told -o cat)
 main=$(prop MainPID)
 check "logrotate renames the access log" inside logrotate -f /etc/logrotate.d/swarmnode
-curl -fsS -o "$work/page" "http://127.0.0.1:$gateway/"
+answers ""
 until_true 10 "the new access log is written" test -s "$vm/var/log/swarmnode/access.log"
 check "the reload did not end it" has MainPID "$main"
 inside systemctl kill --kill-whom=main -s ABRT swarmnode.service # as the watchdog does
-until_true 60 "started again" main_other
+until_true 60 "started again after the watchdog's signal" main_other
+check "what it did then is in the journal" grep -q 'SIGABRT: abort' <(told -o cat)
 t=$(seconds)
 check "it stops" inside systemctl stop swarmnode.service
 step "stopped in $(since "$t") s"
 check "cleanly" has Result success
 
-# --- port by the socket unit; it goes on without a bootstrap
-sed -i '/^SWARMNODE_BOOTSTRAP=/d; /^SWARMNODE_GATEWAY=/d' "$vm/etc/default/swarmnode"
+# --- port by the socket unit; the publisher is away
+stop INT master
 mkdir -p "$vm/etc/systemd/system/swarmnode-gateway.socket.d"
-printf '[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\n' "$gateway" >"$vm/etc/systemd/system/swarmnode-gateway.socket.d/port.conf"
+printf '[Socket]\nListenStream=\nListenStream=127.0.0.1:8080\n' >"$vm/etc/systemd/system/swarmnode-gateway.socket.d/port.conf"
 inside systemctl daemon-reload
 check "the socket starts" inside systemctl start swarmnode-gateway.socket
-check "a request starts the node and is answered" cmp "$work/tree/file" <(curl -fsS --max-time 60 "http://127.0.0.1:$gateway/story/file")
-check "a request during a restart waits and is answered" bash -c "
-  (sleep 0.2; curl -fsS --max-time 60 -o '$work/page' 'http://127.0.0.1:$gateway/story/file') & p=\$!
-  timeout 60 nsenter -t $init -m -p -i -u -C -r -w systemctl restart swarmnode.service && wait \$p"
+check "a request starts the node and is answered" byte_exact
+check "its queue is as long" test "$(backlog)" = "$(inside cat /proc/sys/net/core/somaxconn)"
+restarted() {
+  (sleep 0.2; byte_exact) &
+  local asks=$!
+  inside systemctl restart swarmnode.service && wait "$asks"
+}
+check "a request during a restart waits and is answered" restarted
 
 # --- removed
-check "it is removed" inside dpkg -r swarmnode
+check "it is removed" inside apt remove -y swarmnode
 check "what it kept stays" test -d "$vm/var/lib/swarmnode/collections"
-check "it is purged" inside dpkg -P swarmnode
-check "nothing of it is left" test -z "$(cd "$vm" && ls -d var/lib/swarmnode var/log/swarmnode etc/default/swarmnode etc/systemd/system/*.wants/swarmnode* 2>/dev/null)"
+check "installed again it goes on" inside apt install -y /swarmnode.deb
+check "with what it had" node_complete
+rm "$vm/etc/swarmnode/swarmnode.toml"
+check "it is purged" inside apt purge -y swarmnode
+check "nothing of it is left" test -z "$(cd "$vm" && ls -d var/lib/swarmnode var/log/swarmnode etc/swarmnode etc/default/swarmnode etc/systemd/system/*.wants/swarmnode* 2>/dev/null)"
 kill -KILL "$init"
+
+# --- the same again
+reap again
+((status == 0)) || die "the package could not be built again"
+check "built again, all of it, elsewhere, by another umask and clock: the same bytes" cmp "$deb" "$work"/two/*.deb
 finish

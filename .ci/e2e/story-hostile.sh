@@ -77,7 +77,7 @@ check "who opens streams and asks nothing is named in the status" named "$work/a
 check "who sends requests that cannot be read is named in the status" named "$work/a" 'cannot be read'
 check "who sends false gossip is named in the status" named "$work/a" gossip
 check "and banned" status "$work/a" '.offenders | map(select(.banned_until)) | length > 0'
-check "the log names them" says a 'a peer is banned .peer'
+check "the log names them" says a 'a peer is banned: .*[(]peer'
 check "the node still has all and says so" complete "$work/a" "$id" "$release"
 
 # --- liars: a new mirror is connected to all of them before it has anything

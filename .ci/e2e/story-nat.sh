@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Nodes behind routers in the network lab: each learns that nobody can connect to it and finds a relay; two behind cone NAT get
 # a direct connection, two behind symmetric NAT do not and are complete all the same; all serve a newcomer over connections
-# that were opened from inside. Prints how long each step took.
+# that were opened from inside, and to clients that know nobody but a relay. Prints how long each step took.
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-nat
@@ -32,21 +32,32 @@ cone2   20  50 15 0
 sym1    20  50 10 0
 sym2    20  50 15 0
 late    20  50 10 0
+hub    100 100 10 0     # public, has another collection
+reader  20  50 10 0
+home    20  50 15 0
 TOPOLOGY
 "$lab" up "$work/topology" --owner $$ || die "the lab could not be made"
 "$lab" nat cone1 cone
 "$lab" nat cone2 cone
+"$lab" nat home cone
 "$lab" nat sym1 symmetric
 "$lab" nat sym2 symmetric
-mkdir "$work/tree"
+mkdir "$work/tree" "$work/other"
 head -c $((megabytes << 20)) /dev/urandom >"$work/tree/large"
+echo other >"$work/other/file"
 
-start master "$lab" exec master "$SWARMNODE" publish "$work/tree" --home "$work/master" --listen "/ip4/$("$lab" addr master)/tcp/4101" \
-  --listen "/ip4/$("$lab" addr master)/udp/4101/quic-v1" --public --json --no-mdns --no-port-mapping
-wait_published master 60
+# public NODE DIR: a publisher with a public address
+public() {
+  start "$1" "$lab" exec "$1" "$SWARMNODE" publish "$2" --home "$work/$1" --listen "/ip4/$("$lab" addr "$1")/tcp/4101" \
+    --listen "/ip4/$("$lab" addr "$1")/udp/4101/quic-v1" --public --json --no-mdns --no-port-mapping
+  wait_published "$1" 60
+}
+public hub "$work/other"
+hub=$address
+public master "$work/tree"
 began_nodes=$(seconds)
 for n in "${behind[@]}"; do
-  start "$n" "$lab" exec "$n-lan" "$SWARMNODE" join --bootstrap "$address" --home "$work/$n" --no-mdns --no-port-mapping
+  start "$n" "$lab" exec "$n-lan" "$SWARMNODE" join --bootstrap "$address" --bootstrap "$hub" --home "$work/$n" --no-mdns --no-port-mapping
 done
 until_true 90 "all four are complete" all has_all
 step "four nodes behind routers are complete after $(since "$began_nodes") s"
@@ -54,9 +65,6 @@ until_true 120 "all four are reached by a relay" all by_relay
 step "all four have a relay after $(since "$began_nodes") s"
 until_true 120 "a direct connection between the two behind cone NAT" direct cone1 cone2
 step "two behind cone NAT are connected directly after $(since "$began_nodes") s"
-punched() { tells cone1 '.reach.punched > 0' || tells cone2 '.reach.punched > 0'; }
-check "status tells of a direct connection through both routers" punched
-for n in cone1 cone2; do "$SWARMNODE" status --home "$work/$n" | grep -A1 'reached  '; done
 until_true 120 "attempts between the two behind symmetric NAT" tells sym1 '.reach.unpunched > 0'
 check "the two behind symmetric NAT are not connected directly" not direct sym1 sym2
 check "they are fine all the same" all is_fine
@@ -75,9 +83,28 @@ for n in "${behind[@]}"; do
   step "of these $(mib "$b") from $n"
 done
 check "at least half of it came from behind routers" at_most $((megabytes << 19)) "$from"
-for n in late "${behind[@]}" master; do
-  stop INT "$n"
-  check "$n ended well" is_zero "$status"
-done
+ends() {
+  local n
+  for n in "$@"; do
+    stop INT "$n"
+    check "$n ended well" is_zero "$status"
+  done
+}
+ends late cone2 sym1 sym2 master
+
+# All of the collection is behind cone1's router now, and the clients know of the hub only, which has nothing of it.
+# gets NAME NODE: a client there
+gets() {
+  local from_now
+  from_now=$(seconds)
+  run "$1" 120 "$lab" exec "$2" "$SWARMNODE" get "$id" -o "$work/$1" --bootstrap "$hub" --home "$work/get-$1"
+  check "$1 gets from a holder behind a cone NAT" same_tree "$work/tree" "$work/$1"
+  step "$1: $megabytes MiB after $(since "$from_now") s"
+}
+gets public-client reader
+gets client-behind-cone-NAT home-lan
+check "status tells of a direct connection through both routers" tells cone1 '.reach.punched > 0'
+"$SWARMNODE" status --home "$work/cone1" | grep -A1 'reached  '
+ends cone1 hub
 end_lab
 finish

@@ -74,7 +74,7 @@ func (a *app) completeWords(root *cobra.Command) {
 			switch f.Name {
 			case "name", "collection":
 				word = strings.ToUpper(f.Name)
-			case "replace", "log-level":
+			case "replace", "log-level", "log-format":
 				word = f.Name
 			}
 			if f.Value.Type() == "bool" {
@@ -141,6 +141,8 @@ func (a *app) complete(cmd *cobra.Command, word string, before ...string) ([]str
 		list = []string{"bash", "zsh", "fish"}
 	case "log-level":
 		list = []string{"debug", "info", "warn", "error"}
+	case "log-format":
+		list = []string{formatText, formatJSON}
 	case "COMMAND":
 		if c, rest, err := cmd.Root().Find(before); err == nil && len(rest) == 0 {
 			for _, sub := range c.Commands() {

@@ -82,7 +82,7 @@ lines: what cannot be set, and values that are none. The exit code is 2 if there
 				return nil
 			}
 			settings, problems := file.check(a.freshTree)
-			if len(problems) > 0 {
+			if problems = inOrder(append(problems, a.tlsPairs(file, settings)...)); len(problems) > 0 {
 				return badConfig(problems)
 			}
 			fmt.Fprintf(a.stdout, "%s is right: %s.\n", file.path, count(len(settings), "setting"))
@@ -339,6 +339,9 @@ func exampleValue(f *pflag.Flag) string {
 		case f.Value.Set(word) == nil:
 			return tomlText(word)
 		}
+	}
+	if f.Name == "bootstrap" {
+		placeholder = addressExample
 	}
 	value := tomlText(valueOf(f))
 	switch {

@@ -116,7 +116,7 @@ func readConfig(path string) (*configFile, error) {
 	if len(raw) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration: %s is larger than 1 MiB: that is another file", path)
 	}
-	return parseConfig(path, raw)
+	return parseConfig(path, withoutMark(raw))
 }
 
 func parseConfig(path string, raw []byte) (*configFile, error) {
@@ -180,8 +180,13 @@ func (c *configFile) check(tree func() *cobra.Command) ([]setting, []problem) {
 	slices.SortFunc(k.settings, func(a, b setting) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(dotted(a.table, a.key), dotted(b.table, b.key)))
 	})
-	slices.SortFunc(k.problems, func(a, b problem) int { return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.text, b.text)) })
-	return k.settings, k.problems
+	return k.settings, inOrder(k.problems)
+}
+
+// inOrder sorts problems by line.
+func inOrder(list []problem) []problem {
+	slices.SortFunc(list, func(a, b problem) int { return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.text, b.text)) })
+	return list
 }
 
 // checker collects what a file says.
@@ -202,7 +207,11 @@ func (k *checker) table(cmd *cobra.Command, name string, values map[string]any) 
 		f, sub := ownFlag(cmd, key), subcommand(cmd, key)
 		switch {
 		case f != nil && !(isTable && sub != nil):
-			if err := assign(f, value); err != nil {
+			err := assign(f, value)
+			if err == nil {
+				err = plausible(f)
+			}
+			if err != nil {
 				wrong("%s: %v", key, err)
 				continue
 			}

@@ -11,16 +11,22 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"swarmnode/node/policy"
 )
 
 // serviceAnnotation marks the commands that run until they are stopped; they tell more by default.
 const serviceAnnotation = "service"
+
+// serviceHome is the home directory of root's node and of the Debian package's service, whose orders root may give.
+const serviceHome = "/var/lib/swarmnode"
 
 func (a *app) globalFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "directory of all that is kept: keys, content, what was verified (default "+a.defaultHome()+")")
 	f.StringVar(&a.config, "config", "", "`FILE` with settings; \"none\" for no file (default "+a.defaultConfig()+", if there is one; see swarmnode config)")
 	f.StringVar(&a.logLevel, "log-level", "", "how much to tell on stderr: debug, info, warn or error (default: info for join and publish, else warn)")
+	f.StringVar(&a.logFormat, "log-format", formatText, "how to tell it: text for people, or json for programs, one object per line (see swarmnode logs)")
 }
 
 // settle completes the flags of a command: what was not given comes from the environment, then from the configuration file, then
@@ -41,6 +47,11 @@ func (a *app) settle(cmd *cobra.Command) error {
 	if _, err := parseLevel(a.logLevel); err != nil {
 		return err
 	}
+	if f := a.logFormat; f != formatText && f != formatJSON {
+		a.logFormat = formatText
+		return misuse("--log-format %q: say text or json", f)
+	}
+	a.warnOfVariables(cmd)
 	if a.home == "" {
 		a.home = a.defaultHome()
 	}
@@ -62,7 +73,7 @@ func (a *app) defaultHome() string {
 		return filepath.Join(dir, "swarmnode")
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/swarmnode"
+		return serviceHome
 	}
 	user, err := os.UserHomeDir()
 	if err != nil {
@@ -152,6 +163,9 @@ func (s *sizeFlag) Set(text string) error {
 	n, err := humanize.ParseBytes(text)
 	if err != nil || n == 0 || n > 1<<62 {
 		return fmt.Errorf("%q is not a size: write it like 500GB or 1.5TiB", text)
+	}
+	if policy.LacksUnit(text, n) {
+		return fmt.Errorf("%q is %d bytes: write it like 500GB or 1.5TiB", text, n)
 	}
 	*s = sizeFlag(n)
 	return nil

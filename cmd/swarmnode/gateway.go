@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/spf13/pflag"
 
@@ -26,7 +25,7 @@ type gatewayFlags struct {
 
 func (f *gatewayFlags) addGateway(fl *pflag.FlagSet) {
 	fl.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` at which browsers, apt, curl and so on reach the files, such as :8080 for all addresses of this machine; \"none\" for no gateway (default 127.0.0.1:8080, else a free port)")
-	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` by which others reach this gateway; told to all members, so that other mirrors name it to their clients")
+	fl.StringVar(&f.gatewayURL, "gateway-url", "", "`URL` by which others reach this gateway, such as https://mirror.example.org/; told to all members, so that other mirrors name it to their clients")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate `FILE` (PEM) for a gateway that speaks https; read again when it changes")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "key `FILE` (PEM) of the certificate")
 	fl.StringVar(&f.accessLog, "access-log", "", "`FILE` that gets a line for every request to the gateway, - for standard output")
@@ -48,14 +47,8 @@ func (f *gatewayFlags) gatewayConfig() (*node.GatewayConfig, error) {
 		}
 		return nil, nil
 	}
-	if f.gateway != "" {
-		_, port, err := net.SplitHostPort(f.gateway)
-		if err == nil {
-			_, err = net.LookupPort("tcp", port)
-		}
-		if err != nil {
-			return nil, misuse("--gateway %s: write it as host:port, such as 127.0.0.1:8080, or :80 for all addresses of this machine", quote(f.gateway))
-		}
+	if err := checkGateway(f.gateway); err != nil {
+		return nil, err
 	}
 	cfg := &node.GatewayConfig{Listen: f.gateway, CertFile: f.tlsCert, KeyFile: f.tlsKey, AccessLog: f.accessLog, FullAddresses: f.fullAddresses, AllowPrivate: f.allowPrivate}
 	if f.gatewayURL != "" {

@@ -18,6 +18,7 @@ type joinOptions struct {
 	collections []string
 	disk        sizeFlag
 	cacheOnly   bool
+	export      string
 }
 
 func (a *app) joinCommand() *cobra.Command {
@@ -31,15 +32,20 @@ and follow each new release, until Ctrl-C.
 With --cache-only nothing is fetched before somebody asks this node's gateway for it; it stays as long as
 there is room. The node goes on like that until it joins the collection again without the flag.
 
+With --export DIR what is mirrored lies in DIR as plain trees, DIR/NAME for each collection, which web servers,
+rsync and NFS can serve. There is no other copy: whatever else is done to these files is undone. DIR must be
+new, empty, or from an earlier run; it stays the place of these collections, also when the flag is not given
+again. ` + "`swarmnode collections remove`" + ` leaves the trees where they are.
+
 The address and ID are in what ` + "`swarmnode publish`" + ` prints. With the address of another mirror
 instead of the publisher's, say with --collection which collection is meant. The next time,
 ` + "`swarmnode join`" + ` alone goes on with the same collections; other flags, such as --disk and --gateway,
-are said each time.`,
+are said each time. Where there are none yet it waits for ` + "`swarmnode collections add`" + `.`,
 		Example: `  swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…
   swarmnode join --bootstrap /ip4/198.51.100.2/tcp/4101/p2p/12D3KooW… --collection bafkrei… --disk 500GB
   swarmnode join --bootstrap /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW… --cache-only --disk 20GB
   swarmnode join --gateway :8080 --gateway-url http://mirror.example.org:8080/    # a mirror for everybody's browser, apt, curl …
-  swarmnode join                                # again what was mirrored before`,
+  swarmnode join                                # again what was mirrored before, or what is added`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -56,6 +62,7 @@ are said each time.`,
 	cmd.Flags().StringSliceVar(&o.collections, "collection", nil, "`ID` of a collection to mirror; may be repeated (default: all that the node at ADDRESS publishes)")
 	cmd.Flags().Var(&o.disk, "disk", "how much disk to give, such as 500GB (default: the free space less 10 %; with --cache-only 10 GiB)")
 	cmd.Flags().BoolVar(&o.cacheOnly, "cache-only", false, "keep only what is asked for, as far as --disk goes")
+	cmd.Flags().StringVar(&o.export, "export", "", "keep what is mirrored as plain trees in `DIR`, for web servers and rsync")
 	return cmd
 }
 
@@ -77,12 +84,16 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 	if o.cacheOnly && len(o.bootstrap)+len(ids) == 0 {
 		return misuse("--cache-only says how a collection is joined: give its --bootstrap ADDRESS or --collection ID, too; `swarmnode join` alone goes on as before")
 	}
+	if o.cacheOnly && o.export != "" {
+		return misuse("--export keeps all of a release as files, --cache-only only what is asked for: give one of them")
+	}
 	cfg, err := o.config(a)
 	if err != nil {
 		return err
 	}
+	cfg.Export = o.export
 	cfg.Disk, cfg.CacheOnly = int64(o.disk), o.cacheOnly
-	return a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
+	err = a.serve(ctx, cfg, func(ctx context.Context, n *node.Node) error {
 		if err := a.follow(ctx, n, o.bootstrap, ids); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -91,6 +102,11 @@ func (a *app) join(ctx context.Context, o *joinOptions) error {
 		}
 		return a.mirror(ctx, n, o.json)
 	})
+	if errors.Is(err, node.ErrHomeBusy) { // such as the service of this machine
+		return fmt.Errorf("a node is already running with the home directory %s: tell it what to mirror with `swarmnode collections add ID --bootstrap ADDRESS`, "+
+			"stop it, or use another directory with --home", a.home)
+	}
+	return err
 }
 
 // follow begins to mirror what is asked for. What was mirrored before goes on even if an address does not answer now.
@@ -101,8 +117,9 @@ func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []co
 		return err
 	}
 	if len(addrs) == 0 && len(before) == 0 {
-		return errors.New("nothing is mirrored yet with this home directory: give the address of a publisher or mirror, as `swarmnode publish` prints it there, " +
-			"with --bootstrap")
+		fmt.Fprintln(a.console, "swarmnode: nothing is mirrored yet with this home directory, and the node waits for a collection: say in another terminal "+
+			"`swarmnode collections add ID --bootstrap ADDRESS`, or start again with --bootstrap, as `swarmnode publish` prints it at the publisher")
+		return nil
 	}
 	type answer struct {
 		addr string
@@ -129,7 +146,7 @@ func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []co
 	}
 	for _, err := range errs {
 		if !errors.Is(err, node.ErrNothingPublished) && ctx.Err() == nil {
-			fmt.Fprintf(a.console, "swarmnode: %v; going on with what is known\n", err)
+			a.note(fmt.Sprintf("%v; going on with what is known", err))
 		}
 	}
 	return nil
@@ -155,7 +172,11 @@ func (a *app) mirror(ctx context.Context, n *node.Node, asJSON bool) error {
 	w := mirroring{app: a, json: asJSON, progress: a.newProgress(asJSON), seen: map[content.ID]control.Collection{}}
 	defer w.progress.end()
 	if !asJSON {
-		fmt.Fprintf(a.stdout, "This node is %s, until you press Ctrl-C.\n", bestAddr(s.Addrs))
+		until := ", until you press Ctrl-C"
+		if a.console.journal {
+			until = ""
+		}
+		fmt.Fprintf(a.stdout, "This node is %s%s.\n", bestAddr(s.Addrs), until)
 		a.tellGateway(s.Gateway)
 		a.tellDashboard(s.Dashboard)
 	}
@@ -232,7 +253,7 @@ func (w *mirroring) tell(event string, s control.Status, c control.Collection) e
 	case "following":
 		fmt.Fprintf(w.app.stdout, "Mirroring %s.\n", title(c))
 	case "trouble":
-		fmt.Fprintf(w.app.console, "swarmnode: %s: %s\n", title(c), c.Trouble)
+		w.app.note(title(c) + ": " + c.Trouble)
 	case "caching":
 		fmt.Fprintf(w.app.stdout, "%s is served: release %d, %s, %s; what is asked for is fetched and kept within %s.\n", title(c), c.Release,
 			count(c.Files, "file"), size(c.Bytes), size(c.Cache.Budget))

@@ -27,7 +27,7 @@ type limitFlags struct {
 }
 
 func (f *limitFlags) addLimits(fl *pflag.FlagSet) {
-	fl.Var(&f.upload, "upload", "how much to send to others at most, per second, over all protocols together, such as 20Mbit or 2.5MB")
+	fl.Var(&f.upload, "upload", "how much to send to others at most, per second, over all protocols together and with headers, such as 20Mbit or 2.5MB")
 	fl.Var(&f.download, "download", "how much to get from other nodes at most, per second, such as 100Mbit")
 	fl.Var(&f.monthly, "monthly", "how much to send in a calendar month at most, such as 2TB; then nothing is given to others until it ends")
 	fl.StringArrayVar(&f.schedule, "schedule", nil, "other rates at some `TIMES`, such as \"Mon-Fri 08:00-18:00 upload=5Mbit\"; may be repeated, the last that holds counts")
@@ -98,7 +98,9 @@ What goes to the local network is neither limited nor counted (see --lan of join
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
-	cmd.AddCommand(a.limitsSetCommand())
+	get := &cobra.Command{Use: "get", Short: "Tell what it may send and get, as without a word", Example: "  swarmnode limits get --json", Args: noArgs, RunE: cmd.RunE}
+	get.Flags().AddFlag(cmd.Flags().Lookup("json"))
+	cmd.AddCommand(get, a.limitsSetCommand())
 	return cmd
 }
 

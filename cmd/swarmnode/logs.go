@@ -24,7 +24,29 @@ func (a *app) logsCommand() *cobra.Command {
 		Short: "Show what the running node has logged",
 		Long: `Show the newest records of the log of the node that runs with this home directory; with -f also those
 that follow, until the node stops. The node keeps the last 1000 in memory. Those of level debug are kept only
-while somebody follows them with --level debug, or if it runs with --log-level debug.`,
+while somebody follows them with --level debug, or if it runs with --log-level debug.
+
+With --json each record is an object in a line, as the node itself writes them with --log-format json:
+
+  time          UTC, with microseconds
+  level         DEBUG, INFO, WARN or ERROR; somebody may have to act on WARN, and has to on ERROR
+  msg           what happened, always in the same words; for WARN and ERROR with what to do about it
+
+and a key for each fact, of which these mean the same everywhere:
+
+  error         what went wrong, in words
+  collection    the ID of a collection
+  name          its name, as its publisher calls it
+  release       the number of a release
+  peer          the ID of another node
+  address       where a node is reached
+  file, path    a file of this machine; a file of a collection
+  lost_before   how many records were left out before this one, because the reader was slow
+
+Numbers and truth values are such, times are as above without fractions, lengths of time are like 1m30s.
+No record has a key, a password or what is in a file. Under systemd the lines of text have no time, for
+its journal notes that, and all lines begin with their rank, which the journal takes away: journalctl -p
+warning shows what somebody may have to act on.`,
 		Example: "  swarmnode logs -f\n  swarmnode logs --level warn\n  swarmnode logs -f --level debug    # see what it does now, without a restart",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,7 +59,7 @@ while somebody follows them with --level debug, or if it runs with --log-level d
 			}
 			err = control.NewClient(a.home).Logs(cmd.Context(), from, n, follow, func(r control.LogRecord) error {
 				if asJSON {
-					return printJSON(a.stdout, r)
+					return jsonRecord(a.stdout, r)
 				}
 				_, err := fmt.Fprint(a.stdout, recordLine(r))
 				return err

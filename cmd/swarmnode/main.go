@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -47,26 +48,36 @@ func main() {
 
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, console: newConsole(stderr), env: os.LookupEnv}
+	out := &told{out: plainly(stdout)}
+	a := &app{stdout: out, console: newConsole(stderr), env: os.LookupEnv}
+	if a.console.journal {
+		log.SetFlags(0) // of what libraries tell by themselves: the journal has the time
+	}
 	root := a.rootCommand()
 	if completing(args) {
 		a.completeWords(root)
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(a.stdout)
 	root.SetErr(a.console)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && cmd.Annotations[serviceAnnotation] == "" {
+		err = out.failed() // a node has done more than tell
+	}
 	if err == nil {
 		return 0
 	}
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)) {
 		err = context.Cause(ctx)
 	}
-	fmt.Fprintf(a.console, "swarmnode: %s\n", strings.TrimSpace(err.Error()))
 	var wrong *usageError
-	if errors.As(err, &wrong) {
-		fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+	misused := errors.As(err, &wrong)
+	a.fail(strings.TrimSpace(err.Error()))
+	if misused {
+		if a.logFormat != formatJSON {
+			fmt.Fprintf(a.console, "See `%s --help`.\n", cmd.CommandPath())
+		}
 		return exitMisuse
 	}
 	return exitFailed
@@ -78,10 +89,11 @@ type app struct {
 	console *console // stderr
 	env     func(string) (string, bool)
 
-	home     string
-	config   string // --config as given
-	logLevel string
-	sources  map[string]source // by flag; those that are missing have their default
+	home      string
+	config    string // --config as given
+	logLevel  string
+	logFormat string
+	sources   map[string]source // by flag; those that are missing have their default
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -114,6 +126,9 @@ See it work first, all on this machine and cleaned up afterwards:
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) },
 	}
 	root.SetFlagErrorFunc(flagError)
+	root.Flags().Bool("version", false, "print the version, for reports of bugs")
+	root.Version = versionLine() // has cobra print it for that flag
+	root.SetVersionTemplate("{{.Version}}\n")
 	a.globalFlags(root)
 	root.AddCommand(a.demoCommand(), a.publishCommand(), a.joinCommand(), a.getCommand(), a.lsCommand(), a.verifyCommand(),
 		a.statusCommand(), a.peersCommand(), a.collectionsCommand(), a.pauseCommand(), a.resumeCommand(), a.logsCommand(), a.limitsCommand(), a.metricsCommand(),

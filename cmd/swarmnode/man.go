@@ -128,6 +128,9 @@ func writeManPage(w io.Writer, cmd *cobra.Command, date string) error {
 	p.section(cmp.Or(map[bool]string{true: "OPTIONS OF ALL COMMANDS"}[cmd.HasParent()], "OPTIONS"))
 	p.flags(ownFlags(cmd.Root()))
 	p.line(".TP\n\\fB\\-h\\fR, \\fB\\-\\-help\\fR\nexplain the command.")
+	if !cmd.HasParent() {
+		p.line(".TP\n\\fB\\-\\-version\\fR\nprint the version, for reports of bugs.")
+	}
 	if cmd.Example != "" {
 		p.section("EXAMPLES")
 		p.code(strings.Split(strings.Trim(cmd.Example, "\n"), "\n"))

@@ -27,7 +27,7 @@ func (a *app) metricsCommand() *cobra.Command {
   http://127.0.0.1:4180/health    one line, 200 when all is fine, else 503
 
 ` + "`swarmnode status`" + ` says at which address, and --dashboard of join and publish another one.`,
-		Example: "  swarmnode metrics list\n  swarmnode metrics grafana > swarmnode.json    # Grafana: Dashboards, New, Import",
+		Example: "  swarmnode metrics list\n  swarmnode metrics grafana > swarmnode.json    # Grafana: Dashboards, New, Import\n  swarmnode metrics alerts > /etc/prometheus/swarmnode-alerts.yml",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -49,7 +49,16 @@ func (a *app) metricsCommand() *cobra.Command {
 		},
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON, for scripts")
-	cmd.AddCommand(list, &cobra.Command{
+	cmd.AddCommand(&cobra.Command{
+		Use:     "alerts",
+		Short:   "Print alerting rules for Prometheus",
+		Example: "  swarmnode metrics alerts > /etc/prometheus/swarmnode-alerts.yml    # and in prometheus.yml: rule_files: [swarmnode-alerts.yml]",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprint(a.stdout, control.Alerts())
+			return err
+		},
+	}, list, &cobra.Command{
 		Use:     "grafana",
 		Short:   "Print a dashboard for Grafana",
 		Example: "  swarmnode metrics grafana > swarmnode.json    # Grafana: Dashboards, New, Import",

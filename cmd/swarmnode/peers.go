@@ -16,9 +16,11 @@ import (
 func (a *app) peersCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "peers",
-		Short:   "List the nodes that are connected",
-		Long:    "Ask the node that runs with this home directory which others it is connected to, the nearest first.",
+		Use:   "peers",
+		Short: "List the nodes that are connected, and what others have",
+		Long: `Ask the node that runs with this home directory which others it is connected to, the nearest first; and
+for each collection, which nodes have said what they have of it, those that have least first. With --json
+the connected ones; swarmnode status --json has the others, too.`,
 		Example: "  swarmnode peers\n  swarmnode peers --json | jq -r .addr",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,7 +39,10 @@ func (a *app) peersCommand() *cobra.Command {
 				}
 				return nil
 			}
-			return a.tellPeers(s, time.Now())
+			if err := a.tellPeers(s, time.Now()); err != nil {
+				return err
+			}
+			return a.tellHolders(s.Collections)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line, for scripts")
@@ -71,6 +76,41 @@ func (a *app) tellPeers(s control.Status, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.ID, p.Addr, by, rtt, size(p.BytesIn), size(p.BytesOut), max(now.Sub(p.Since), 0).Round(time.Second))
 	}
 	return w.Flush()
+}
+
+// shownHolders is how many nodes are listed of a collection.
+const shownHolders = 50
+
+// tellHolders tells who has what.
+func (a *app) tellHolders(collections []control.Collection) error {
+	for _, c := range collections {
+		if len(c.Nodes) == 0 {
+			fmt.Fprintf(a.stdout, "\n%s: no other node has said that it has anything of it.\n", brieflyTitled(c))
+			continue
+		}
+		fmt.Fprintf(a.stdout, "\n%s, release %d: %s said what they have.\n", brieflyTitled(c), c.Head, count(c.NodesAll, "other node"))
+		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NODE\tHAS\tCONNECTED\tROUND TRIP\tRECEIVED\tSENT\tGATEWAY")
+		shown := c.Nodes[:min(len(c.Nodes), shownHolders)]
+		for _, h := range shown {
+			rtt := "unknown"
+			if h.RTT > 0 {
+				rtt = h.RTT.Round(10 * time.Microsecond).String()
+			}
+			name := h.Peer
+			if h.Publisher {
+				name += " (publisher)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, h.Has(c.Head), h.Way, rtt, size(h.BytesIn), size(h.BytesOut), oneLine(cmp.Or(h.Gateway, "none")))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if more := c.NodesAll - len(shown); more > 0 {
+			fmt.Fprintf(a.stdout, "and %d more\n", more)
+		}
+	}
+	return nil
 }
 
 // askStatus asks the running node how it is.

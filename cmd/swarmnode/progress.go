@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -24,16 +25,16 @@ const (
 type console struct {
 	out      io.Writer
 	terminal bool
+	journal  bool // it is the journal of systemd, which notes the time and the level of each line
 
 	mu   sync.Mutex // guards bars and serialises writes
 	bars *mpb.Progress
 }
 
 func newConsole(out io.Writer) *console {
-	c := &console{out: out}
-	if f, ok := out.(*os.File); ok {
-		st, err := f.Stat()
-		c.terminal = err == nil && st.Mode()&os.ModeCharDevice != 0
+	c := &console{out: out, terminal: isTerminal(out)}
+	if out == io.Writer(os.Stderr) {
+		c.journal, _ = journal.StderrIsJournalStream() // what cannot be found out is not the journal
 	}
 	return c
 }
@@ -42,10 +43,14 @@ func newConsole(out io.Writer) *console {
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var to io.Writer = c.out
 	if c.bars != nil {
-		return c.bars.Write(b)
+		to = c.bars
 	}
-	return c.out.Write(b)
+	if c.terminal {
+		to = plain{to}
+	}
+	return to.Write(b)
 }
 
 func (c *console) show(bars *mpb.Progress) {
@@ -78,7 +83,7 @@ type progress struct {
 // newProgress makes a progress; quiet shows nothing.
 func (a *app) newProgress(quiet bool) *progress {
 	now := time.Now()
-	return &progress{console: a.console, quiet: quiet, started: now, printed: now}
+	return &progress{console: a.console, quiet: quiet || a.logFormat == formatJSON, started: now, printed: now}
 }
 
 // update says where the work stands now.
@@ -116,7 +121,7 @@ func (p *progress) draw() {
 		p.bar = p.bars.AddBar(0, mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return " " + p.text()
+			return " " + harmless(p.text()) // names in it are others'
 		})))
 		p.console.show(p.bars)
 	}

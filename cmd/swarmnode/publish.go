@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"swarmnode/content"
 	"swarmnode/node"
@@ -25,6 +26,7 @@ const (
 // publishOptions are the flags of publish.
 type publishOptions struct {
 	nodeFlags
+	originFlags
 	request       control.PublishRequest
 	untilReplicas int
 	prepare       string   // file for the signing request
@@ -34,8 +36,8 @@ type publishOptions struct {
 func (a *app) publishCommand() *cobra.Command {
 	var o publishOptions
 	cmd := &cobra.Command{
-		Use:   "publish DIR",
-		Short: "Publish a directory, sign it and serve it",
+		Use:   "publish [DIR]",
+		Short: "Publish a directory or a site elsewhere, sign it and serve it",
 		Long: `Publish the files of a directory as a collection, and serve them until Ctrl-C.
 
 Nothing is copied: the files stay where they are, only their checksums are kept. The first
@@ -43,44 +45,100 @@ time, keys are made; they and the ID made from them are what mirrors trust, so k
 the directory "keys" in the home directory.
 
 Run it again after a change: that is the next release, and only what is new moves. When it
-runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first and ends.`,
+runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first and ends.
+
+With --from it is a site elsewhere that is published: its files are fetched, and looked at again
+every hour, as often as --every says, or when a webhook, SIGHUP or ` + "`publish --now NAME`" + ` says so.
+A consistent state of it is a release; what is fetched is kept in the home directory only.`,
 		Example: `  swarmnode publish ./release
   swarmnode publish ./release --name parsix --exclude '*.tmp'
+  swarmnode publish ./release --watch              # and again whenever something in it changes
+  swarmnode publish --from https://example.org/pub/ --every 5m --name pub
+  swarmnode publish --now pub                      # to the running node: look now
   swarmnode publish ./release --until-replicas 2   # ends when two mirrors have all of it
   swarmnode publish ./release --prepare request.json    # for the holders of keys, see swarmnode keys
   swarmnode publish ./release --signed request.json     # when they have signed`,
 		Annotations: map[string]string{serviceAnnotation: "yes"},
 		Args: func(_ *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
-				return misuse("say which directory to publish: swarmnode publish DIR")
-			case 1:
+			if len(args) < 2 {
 				return nil
 			}
 			return misuse("one directory at a time: swarmnode publish %s, then the others in the same way (put quotes around a name with spaces)", quote(args[0]))
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.publish(cmd.Context(), args[0], &o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := strings.Join(args, "") // one or none
+			if err := o.settle(dir, cmd.Flags().Changed); err != nil {
+				return err
+			}
+			if o.now != "" {
+				return a.publishNow(cmd.Context(), &o)
+			}
+			return a.publish(cmd.Context(), dir, &o)
+		},
 	}
-	f := cmd.Flags()
-	o.add(cmd)
-	f.StringVar(&o.request.Name, "name", "", "name of the collection (default: the directory's name)")
-	f.BoolVar(&o.request.Move, "move", false, "the collection is published from this directory from now on, not from the one before")
+	o.nodeFlags.add(cmd)
+	own := o.publishFlags()
+	cmd.Flags().AddFlagSet(own)
+	inSections(cmd, own, o.originFlags.add(cmd))
+	return cmd
+}
+
+// publishFlags are those of publish alone.
+func (o *publishOptions) publishFlags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("publish", pflag.ContinueOnError)
+	f.StringVar(&o.request.Name, "name", "", "name of the collection (default: the last part of the directory's path or the URL)")
+	f.BoolVar(&o.request.Move, "move", false, "the collection is published from this directory or URL from now on, not from the one before")
 	f.BoolVar(&o.request.SkipBad, "skip-bad", false, "leave out what cannot be published, such as files that cannot be read, and go on")
-	f.BoolVar(&o.request.AllowEmpty, "allow-empty", false, "publish even if there is nothing in the directory")
+	f.BoolVar(&o.request.AllowEmpty, "allow-empty", false, "publish even if there is nothing in the directory, this time")
+	f.BoolVar(&o.request.AllowShrink, "allow-shrink", false, "publish even if more than half of the files of an origin are gone, this time")
 	f.StringArrayVar(&o.request.Exclude, "exclude", nil, "leave out names or paths that match this `GLOB`; may be repeated")
 	f.DurationVar(&o.request.TimestampFor, "timestamp-for", 0, "how `LONG` what is signed is valid without this machine confirming it, such as 336h (default a year; only the first time)")
 	f.IntVar(&o.untilReplicas, "until-replicas", 0, "end when `N` mirrors have all of it: then this machine can be switched off")
 	f.Uint64Var(&o.request.Above, "above", 0, "give the release a greater number than `N`: after a theft of keys, when mirrors believe a release N of the thief")
 	f.StringVar(&o.prepare, "prepare", "", "do not publish yet: write to this `FILE` what the holders of keys that are elsewhere have to sign")
 	f.StringArrayVar(&o.signed, "signed", nil, "publish what was signed: a copy of the `FILE` that --prepare wrote; may be repeated")
-	return cmd
+	return f
 }
 
-func (a *app) publish(ctx context.Context, dir string, o *publishOptions) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
+// settle checks what was said, as far as that can be done without looking.
+func (o *publishOptions) settle(dir string, changed func(string) bool) error {
+	if o.now != "" {
+		if dir != "" {
+			return misuse("--now %s has the running node publish, as it was told: leave %s away", quote(o.now), quote(dir))
+		}
+		return nil
+	}
+	if dir == "" && o.from.URL == "" {
+		return misuse("say what to publish: swarmnode publish DIR, or swarmnode publish --from URL")
+	}
+	if err := errors.Join(checkGlobs("exclude", o.request.Exclude), checkGlobs("include", o.from.Include)); err != nil {
 		return err
 	}
+	if o.from.URL != "" {
+		if err := checkFrom(o.from.URL); err != nil {
+			return err
+		}
+	}
+	if err := o.originFlags.complete(dir, changed); err != nil {
+		return err
+	}
+	if o.untilReplicas < 0 {
+		return misuse("--until-replicas %d: say how many mirrors there must be", o.untilReplicas)
+	}
+	if o.request.Prepare = o.prepare != ""; o.request.Prepare && len(o.signed) > 0 {
+		return misuse("first --prepare, then --signed, when the file is signed")
+	}
+	if o.from.URL != "" {
+		o.request.From = &o.from
+	}
+	if o.Triggers != (control.Triggers{}) {
+		o.request.Triggers = &o.Triggers
+	}
+	return checkAddrs(o.bootstrap)
+}
+
+// checkDir looks whether a directory can be published.
+func (a *app) checkDir(dir string) error {
 	root, err := publish.OpenTree(dir)
 	if err != nil {
 		return err
@@ -89,16 +147,19 @@ func (a *app) publish(ctx context.Context, dir string, o *publishOptions) error 
 	if within(dir, a.home) {
 		return misuse("the home directory %s, with the secret keys in it, is in the directory to publish: give another one with --home", a.home)
 	}
-	if o.untilReplicas < 0 {
-		return misuse("--until-replicas %d: say how many mirrors there must be", o.untilReplicas)
+	return nil
+}
+
+func (a *app) publish(ctx context.Context, dir string, o *publishOptions) (err error) {
+	if dir != "" {
+		if dir, err = filepath.Abs(dir); err == nil {
+			err = a.checkDir(dir)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err := checkAddrs(o.bootstrap); err != nil {
-		return err
-	}
-	o.request.Dir, o.request.Prepare = dir, o.prepare != ""
-	if o.request.Prepare && len(o.signed) > 0 {
-		return misuse("first --prepare, then --signed, when the file is signed")
-	}
+	o.request.Dir = dir
 	if len(o.signed) > 0 {
 		if o.request.Signed, err = mergeRequests(o.signed); err != nil {
 			return err
@@ -108,6 +169,7 @@ func (a *app) publish(ctx context.Context, dir string, o *publishOptions) error 
 	if err != nil {
 		return err
 	}
+	cfg.Disk = int64(o.disk)
 	deadline := time.Now().Add(settleTimeout)
 	for {
 		err = a.handOver(ctx, o)
@@ -151,7 +213,7 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 		return err
 	}
 	if (len(o.listen)+len(o.bootstrap) > 0 || o.gatewayFlags != gatewayFlags{}) && !o.json {
-		fmt.Fprintln(a.console, "swarmnode: a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
+		a.note("a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
 	}
 	p := a.newProgress(o.json)
 	res, err := client.Publish(ctx, o.request, func(s control.PublishProgress) { p.update(publishAt(s)) })
@@ -190,7 +252,7 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return err
+		return a.publishLater(ctx, n, o, err)
 	}
 	if len(res.Request) > 0 {
 		return a.writePrepared(o.prepare, res.Request)
@@ -199,6 +261,7 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 		return err
 	}
 	if !o.json {
+		a.tellTriggers(n.Status(), res)
 		fmt.Fprintf(a.stdout, "\nServing it until you press Ctrl-C.\n")
 		a.tellGateway(n.Status().Gateway)
 		a.tellDashboard(n.Status().Dashboard)
@@ -207,8 +270,27 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 	return watch(ctx, func() (bool, error) { return w.look(n.Status()) })
 }
 
+// publishLater goes on after a first run that failed, if there is a release to serve meanwhile and something to wait for.
+func (a *app) publishLater(ctx context.Context, n *node.Node, o *publishOptions, failure error) error {
+	name := o.request.Name
+	if name == "" && o.request.From != nil {
+		name = node.OriginName(o.from.URL)
+	} else if name == "" {
+		name = filepath.Base(o.request.Dir)
+	}
+	for _, c := range n.Status().Collections {
+		if c.Name != name || c.Origin == nil || c.Release == 0 || c.Origin.Next.IsZero() {
+			continue
+		}
+		a.note(fmt.Sprintf("%v; release %d is served meanwhile, and the next try is in %s", failure, c.Release, brief(time.Until(c.Origin.Next))))
+		w := mirrorWatch{app: a, json: o.json, until: o.untilReplicas, id: c.ID}
+		return watch(ctx, func() (bool, error) { return w.look(n.Status()) })
+	}
+	return failure
+}
+
 func publishAt(s control.PublishProgress) at {
-	what := map[string]string{"scan": "looking for changes", "hash": "reading", "tree": "listing the files", "sign": "signing"}[s.Phase]
+	what := map[string]string{"scan": "looking for changes", "hash": "reading", "list": "listing the origin", "fetch": "fetching", "tree": "listing the files", "sign": "signing"}[s.Phase]
 	if what == "" {
 		what = s.Phase
 	}
@@ -234,20 +316,12 @@ func (a *app) tellPublished(res control.PublishResult, asJSON bool) error {
 	get := fmt.Sprintf("swarmnode get %s --bootstrap %s", res.ID, addr)
 	if asJSON {
 		for _, s := range res.Skipped {
-			fmt.Fprintf(a.console, "swarmnode: left out: %s\n", s)
+			a.note("left out: " + s)
 		}
 		return printJSON(a.stdout, publishedEvent{"published", res, join, get})
 	}
 	out := a.stdout
-	for _, s := range res.Skipped {
-		fmt.Fprintf(out, "Left out: %s\n", s)
-	}
-	if res.Unchanged {
-		fmt.Fprintf(out, "Nothing has changed: %s is still at release %d, %s, %s.\n", res.Name, res.Release, count(res.Files, "file"), size(res.Bytes))
-	} else {
-		fmt.Fprintf(out, "Published %s, release %d: %s, %s, of which %s are new, in %s.\n", res.Name, res.Release, count(res.Files, "file"),
-			size(res.Bytes), size(res.NewBytes), seconds(res.Seconds))
-	}
+	a.tellOutcome(res)
 	fmt.Fprintf(out, "ID: %s\n", res.ID)
 	if addr == "" {
 		fmt.Fprintln(out, "This node has no address that others could use.")
@@ -288,6 +362,9 @@ func (w *mirrorWatch) look(s control.Status) (done bool, err error) {
 			continue
 		}
 		was, known := w.seen[c.ID]
+		if known && c.Origin != nil && c.Origin.Running {
+			continue // what a release took is known when the run has ended
+		}
 		if known && c.Release != was.Release || known && c.Mirrors != was.Mirrors || !known && c.Mirrors > 0 {
 			if err := w.tell(c, known && c.Release != was.Release); err != nil {
 				return false, err
@@ -304,12 +381,21 @@ func (w *mirrorWatch) look(s control.Status) (done bool, err error) {
 	return false, nil
 }
 
+// fetched says what a release took to get from an origin.
+func fetched(c control.Collection) string {
+	if c.Origin == nil || c.Origin.Change.Release != c.Release || c.Origin.Change.Files == 0 {
+		return ""
+	}
+	l := c.Origin.Change
+	return fmt.Sprintf(": %s, %s fetched in %s", count(l.Files, "file"), size(l.Bytes), seconds(l.Seconds))
+}
+
 func (w *mirrorWatch) tell(c control.Collection, newRelease bool) error {
 	if w.json {
 		return printJSON(w.app.stdout, mirrorsEvent{"mirrors", c.ID, c.Name, c.Release, c.Mirrors})
 	}
 	if newRelease {
-		fmt.Fprintf(w.app.stdout, "%s is at release %d now.\n", c.Name, c.Release)
+		fmt.Fprintf(w.app.stdout, "%s is at release %d now%s.\n", c.Name, c.Release, fetched(c))
 	}
 	if c.Mirrors == 0 {
 		fmt.Fprintf(w.app.stdout, "No mirror has all of release %d of %s yet.\n", c.Release, c.Name)

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: separate processes on loopback addresses. Commands of our own: "published HOME" waits until the
 // node of a home has published something and sets ID and ADDR; "complete HOME RELEASE" waits until it mirrors all of
-// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; all set GATEWAY
+// that release and sets ADDR; "caching HOME RELEASE" until it serves that out of a cache; "hears HOME RELEASE" until it knows of that; "answers HOME" until there is a node; all set GATEWAY
 // and DASHBOARD to the addresses of these. "appears FILE TEXT" waits until a process in
 // the background has written that. "http STATUS URL FILE" makes a GET and writes the body to
 // FILE.
@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"hears": func(ts *testscript.TestScript, _ bool, args []string) {
 				waitFor(ts, args[0], func(c control.Collection) bool { return args[1] == strconv.FormatUint(c.Head, 10) })
 			},
+			"answers": func(ts *testscript.TestScript, _ bool, args []string) { waitFor(ts, args[0], nil) },
 			"appears": appears,
 			"http":    httpGet,
 		},
@@ -66,6 +67,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// waitFor waits until a collection of a node is as wanted; with nil until the node answers.
 func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), scriptWait)
 	defer cancel()
@@ -76,16 +78,14 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 	for {
 		if s, err := client.Status(ctx); err == nil {
 			last = s
+			if ok == nil {
+				tellScript(ts, s)
+				return
+			}
 			for _, c := range s.Collections {
 				if ok(c) {
 					ts.Setenv("ID", c.ID.String())
-					ts.Setenv("ADDR", bestAddr(s.Addrs))
-					ts.Setenv("DASHBOARD", s.Dashboard)
-					ts.Setenv("DASHBOARD_HOST", strings.Trim(strings.TrimPrefix(s.Dashboard, "http:"), "/"))
-					if s.Gateway != nil {
-						ts.Setenv("GATEWAY", s.Gateway.Local)
-						ts.Setenv("GATEWAY_HOST", strings.Trim(strings.TrimPrefix(s.Gateway.Local, "http:"), "/"))
-					}
+					tellScript(ts, s)
 					return
 				}
 			}
@@ -95,6 +95,17 @@ func waitFor(ts *testscript.TestScript, home string, ok func(control.Collection)
 			ts.Fatalf("after %s still not; last status: %+v", scriptWait, last)
 		case <-tick.C:
 		}
+	}
+}
+
+// tellScript sets the addresses of a node.
+func tellScript(ts *testscript.TestScript, s control.Status) {
+	ts.Setenv("ADDR", bestAddr(s.Addrs))
+	ts.Setenv("DASHBOARD", s.Dashboard)
+	ts.Setenv("DASHBOARD_HOST", strings.Trim(strings.TrimPrefix(s.Dashboard, "http:"), "/"))
+	if s.Gateway != nil {
+		ts.Setenv("GATEWAY", s.Gateway.Local)
+		ts.Setenv("GATEWAY_HOST", strings.Trim(strings.TrimPrefix(s.Gateway.Local, "http:"), "/"))
 	}
 }
 

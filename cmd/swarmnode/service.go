@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -45,7 +43,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.public, "public", false, "this machine is reachable from everywhere: do not test it, help others to find each other")
 	fl.Var(&f.scrubRate, "scrub-rate", "how much per second of what is kept is read again and compared, such as 20MB (default 8MiB, or what a pass in 30 days needs)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object per line, for scripts")
-	fl.StringVar(&f.dashboard, "dashboard", "", "host:port of the page and the metrics for you, the operator, such as :4180 for all addresses of this machine; \"none\" for none (default 127.0.0.1:4180, else a free port)")
+	fl.StringVar(&f.dashboard, "dashboard", "", "host:port of the page and the metrics for you, the operator, such as :4180 for all addresses of this machine; it changes nothing and has no password, so that whoever reaches it reads it; \"none\" for none (default 127.0.0.1:4180, else a free port)")
 	f.addGateway(fl)
 	f.addLimits(fl)
 }
@@ -59,10 +57,8 @@ func (f *nodeFlags) config(a *app) (node.Config, error) {
 		return node.Config{}, err
 	}
 	limits, err := f.limitConfig()
-	if err == nil && f.dashboard != "" && f.dashboard != noDashboard {
-		if _, _, bad := net.SplitHostPort(f.dashboard); bad != nil {
-			err = misuse("--dashboard %s: write it as host:port, such as 127.0.0.1:4180, or \"none\"", quote(f.dashboard))
-		}
+	if err == nil {
+		err = checkDashboard(f.dashboard)
 	}
 	if err != nil {
 		return node.Config{}, err
@@ -83,7 +79,7 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 		return err
 	}
 	for _, note := range n.Notes() {
-		fmt.Fprintf(a.console, "swarmnode: %s\n", note)
+		a.note(note)
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -162,6 +158,6 @@ func (a *app) clock() func() time.Time {
 	if err != nil || by == 0 {
 		return time.Now
 	}
-	a.log().Warn("the clock is moved for a test", "variable", clockVariable, "by", by)
+	a.log().Warn("the clock is moved for a test: unset the variable", "variable", clockVariable, "by", by)
 	return func() time.Time { return time.Now().Add(by) }
 }

@@ -34,7 +34,7 @@ func (a *app) fill(cmd *cobra.Command) error {
 	var bad error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		switch {
-		case f.Name == "help" || bad != nil || a.sources[f.Name].place != "":
+		case printing(f) || bad != nil || a.sources[f.Name].place != "":
 		case f.Changed:
 			a.sources[f.Name] = source{place: "--" + f.Name}
 		default:
@@ -71,7 +71,11 @@ func (a *app) fillFromEnv(cmd *cobra.Command, f *pflag.Flag) error {
 		if !ok || value == "" {
 			continue
 		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
+		err := cmd.Flags().Set(f.Name, value)
+		if err == nil {
+			err = plausible(f)
+		}
+		if err != nil {
 			return misuse("the environment has %s=%q, which is no value for --%s: %v", name, value, f.Name, plainFlagError(err))
 		}
 		a.sources[f.Name] = source{name, value}
@@ -112,15 +116,18 @@ func owner(cmd *cobra.Command, f *pflag.Flag) *cobra.Command {
 func ownFlags(cmd *cobra.Command) []*pflag.Flag {
 	var list []*pflag.Flag
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" && owner(cmd, f) == cmd {
+		if !printing(f) && owner(cmd, f) == cmd {
 			list = append(list, f)
 		}
 	})
 	return list
 }
 
-// settable reports whether a flag may be in the file: all but the one that names the file.
-func settable(f *pflag.Flag) bool { return f.Name != "config" && f.Name != "help" }
+// settable reports whether a flag may be in the file: all but the one that names the file, and those that only print something.
+func settable(f *pflag.Flag) bool { return f.Name != "config" && !printing(f) }
+
+// printing reports whether a flag is one of cobra's own, with which a command prints something instead of running.
+func printing(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }
 
 // kind is what is written in the file for a flag.
 type kind int

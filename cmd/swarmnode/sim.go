@@ -117,7 +117,7 @@ func (a *app) simulate(s sim.Scenario, seed uint64, file string) error {
 		return err
 	}
 	// Not part of the report, which is the same for the same seed.
-	fmt.Fprintf(a.console, "swarmnode: simulated in %.1f s\n", time.Since(began).Seconds())
+	a.note(fmt.Sprintf("simulated in %.1f s", time.Since(began).Seconds()))
 	if file == "-" {
 		return report.WriteCSV(a.stdout)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,9 @@ each alarm, until the node stops.`,
 // unanswered is what to tell when the running node could not be asked.
 func (a *app) unanswered(err error) error {
 	switch {
+	case errors.Is(err, control.ErrNoNode) && a.home != serviceHome && serviceHere():
+		return fmt.Errorf("no node is running with the home directory %s; if the service of this machine is meant, ask it as root: sudo swarmnode …, "+
+			"else start a node with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, or name the directory of a running one with --home", a.home)
 	case errors.Is(err, control.ErrNoNode):
 		return fmt.Errorf("no node is running with the home directory %s; start one with `swarmnode publish DIR` or `swarmnode join --bootstrap ADDRESS`, "+
 			"or name the directory of a running one with --home", a.home)
@@ -63,6 +67,12 @@ func (a *app) unanswered(err error) error {
 		return fmt.Errorf("the node in %s does not answer within %s: it is very busy or hangs; try again, or stop and start it", a.home, statusTimeout)
 	}
 	return err
+}
+
+// serviceHere reports whether the home directory of a service is on this machine.
+func serviceHere() bool {
+	_, err := os.Stat(serviceHome)
+	return err == nil
 }
 
 // writeStatus writes the verdict, then release and freshness, completeness, holders, totals and peers.
@@ -184,8 +194,7 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 		line("expires", "%s", c.Expires.Local().Format(time.DateTime))
 	}
 	if c.Published {
-		line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
-		line("mirrors", "%d complete", c.Mirrors)
+		writePublished(line, c, now)
 	} else if c.Cache != nil {
 		line("content", "%s of %s in %s", c.Phase, size(c.Bytes), count(c.Files, "file"))
 		line("cache", "%s", cacheLine(*c.Cache))
@@ -201,6 +210,7 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 			disk += " of " + size(c.BytesBudget) + " given"
 		}
 		line("disk", "%s", disk)
+		writeExport(line, c.Export)
 		writeMirrored(line, c)
 	}
 	if s := c.Scrub; s.Passes > 0 || s.Running || s.Bad > 0 {
@@ -226,6 +236,28 @@ func writeCollection(out io.Writer, c control.Collection, now time.Time) {
 		line("alarm", "%s", c.Alarm)
 		line("what to do", "%s", alarmAdvice(c))
 	}
+}
+
+// writeExport tells where the plain tree is, if there is one, and what it shows.
+func writeExport(line func(name, format string, args ...any), e *control.Export) {
+	switch {
+	case e == nil:
+	case e.Release == 0:
+		line("export", "%s, no release yet", e.Dir)
+	default:
+		line("export", "%s shows release %d, %s", e.Dir, e.Release, size(e.Bytes))
+	}
+}
+
+// writePublished tells what is published, and how it is kept up.
+func writePublished(line func(name, format string, args ...any), c control.Collection, now time.Time) {
+	line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
+	if c.Origin != nil {
+		for i, text := range originLines(c.Origin, now) {
+			line([]string{"origin", ""}[min(i, 1)], "%s", text)
+		}
+	}
+	line("mirrors", "%d complete", c.Mirrors)
 }
 
 // writeMirrored tells from whom a mirror has what.

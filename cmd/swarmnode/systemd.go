@@ -119,7 +119,7 @@ func (m *manager) run(ctx context.Context) {
 		case !ready:
 			wait = readyEvery
 		case ctx.Err() == nil:
-			m.log.Warn("the node does not answer; the service manager may start it again", "error", err)
+			m.log.Warn("the node does not answer: the service manager may start it again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -131,7 +131,7 @@ func (m *manager) run(ctx context.Context) {
 
 func (m *manager) say(lines ...string) {
 	if err := m.tell(strings.Join(lines, "\n")); err != nil {
-		m.log.Warn("the service manager cannot be told", "error", err)
+		m.log.Warn("the service manager cannot be told: look at NotifyAccess= of its unit", "error", err)
 	}
 }
 

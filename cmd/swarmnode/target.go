@@ -39,12 +39,15 @@ func parseTarget(s string) (target, error) {
 	return target{id, path}, nil
 }
 
+// addressExample is how the address of a node looks.
+const addressExample = "/ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…"
+
 // checkAddrs refuses what cannot be the address of a node. The finer points are checked where it is used.
 func checkAddrs(addrs []string) error {
 	for _, a := range addrs {
 		if !strings.HasPrefix(a, "/") || !strings.Contains(a, "/p2p/") {
 			return misuse("--bootstrap %q is not the address of a node: copy it whole from what `swarmnode publish` or `swarmnode status` prints there, "+
-				"it looks like /ip4/203.0.113.7/tcp/4101/p2p/12D3KooW…", a)
+				"it looks like "+addressExample, a)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 		return fmt.Errorf("dial %q: %w", address, err)
 	}
 	if content.PrivateAddr(a.Addr()) {
-		return &RefusedError{Reason: fmt.Sprintf("%s is a private address: if the origin is meant to be there, say --allow-private", a.Addr())}
+		return &RefusedError{Reason: fmt.Sprintf("%s is a private address: if the origin is meant to be there, say --from-private (--allow-private is for gateways)", a.Addr())}
 	}
 	return nil
 }

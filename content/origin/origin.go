@@ -94,7 +94,7 @@ type Bad struct {
 // Before is what the last finished run knew.
 type Before struct {
 	Memo  map[string]string               // of its Listing
-	Entry func(path string) (Entry, bool) // what it listed at a path; nil before the first run
+	Entry func(path string) (Entry, bool) // what it listed at a path, for several goroutines; nil before the first run
 }
 
 // Find gives what the last run listed at a path.

@@ -29,6 +29,10 @@ func (d *Disk) adopt(s *segment, t *content.Table) error {
 	buf := make([]byte, content.MaxChunkSize)
 	for i := range t.Len() {
 		c := t.Chunk(i)
+		if _, err := d.inTree(content.Ref{Segment: s.number, Index: i}, buf); err == nil {
+			d.note(s, i, c.Size)
+			continue
+		}
 		data, err := d.read(s, t, i, buf, false)
 		if err != nil && !damaged(err) {
 			return fmt.Errorf("read segment %d: %w", s.number, err)

@@ -171,8 +171,8 @@ func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	d := openDisk(t, dir, store.Config{})
 	var noWrite, noSync atomic.Value // part of the file names that fail
-	noWrite.Store("-")
-	noSync.Store("-")
+	noWrite.Store("\x00")            // no name has it
+	noSync.Store("\x00")
 	fails := func(v *atomic.Value) func(string) error {
 		return func(name string) error {
 			if strings.Contains(name, v.Load().(string)) {
@@ -202,7 +202,7 @@ func TestDiskFull(t *testing.T) {
 	noWrite.Store("journal")
 	must(t, d.Put(s.Ref(1), s.Data[1]))
 	wantFull(d.Sync(t.Context()), "write of the journal")
-	noWrite.Store("-")
+	noWrite.Store("\x00")
 	noSync.Store("journal")
 	wantFull(d.Sync(t.Context()), "sync of the journal")
 	wantFull(d.Sync(t.Context()), "rewrite of the journal")
@@ -211,14 +211,14 @@ func TestDiskFull(t *testing.T) {
 	if d.Have(0).Has(1) {
 		t.Error("a chunk whose sync failed is still listed")
 	}
-	noSync.Store("-")
+	noSync.Store("\x00")
 	must(t, d.Put(s.Ref(1), s.Data[1]))
 	must(t, d.Sync(t.Context()))
 	wantSafe(t, snapshot(t, dir), map[uint32]content.Bitmap{0: {3}})
 	noWrite.Store("journal")
 	must(t, d.Punch(0, content.Bitmap{1})) // both work on a full disk
 	must(t, d.Remove(0))
-	noWrite.Store("-")
+	noWrite.Store("\x00")
 	must(t, d.Close())
 	if d = openDisk(t, dir, store.Config{}); len(d.Segments()) != 0 {
 		t.Errorf("a removed segment is back")

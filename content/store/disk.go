@@ -45,6 +45,7 @@ type diskState struct {
 	dirty    map[*segment]struct{}     // segments for which Sync has something to do
 	unnamed  []content.Digest          // tables whose files were made since the directory was last synced
 	used     int64                     // bytes in all Have sets
+	moved    int64                     // of these, bytes in Config.Tree
 	unsynced int64                     // bytes put since the last Sync began
 	doubted  map[content.Digest]bool   // tables whose files have names that can never count, see loseNew
 	bad      int64
@@ -79,6 +80,7 @@ type chunkSets struct {
 	flushing content.Bitmap // taken up by the Sync that is under way
 	dropped  content.Bitmap // no longer valid, and the journal does not know it yet
 	verified content.Bitmap // hashed since the start
+	moved    content.Bitmap // in Config.Tree, and no longer in the file
 	owed     content.Bitmap // dropped, and their bytes go when nobody sends them any more
 }
 
@@ -130,7 +132,7 @@ func (d *Disk) load() error {
 	for _, s := range d.segments {
 		name := s.table.BlockCID().String()
 		if !there[name] && len(s.have) > 0 {
-			d.cfg.Log.Warn("the file of a segment is gone", "segment", s.number, "file", name)
+			d.cfg.Log.Warn("the file of a segment is gone, it is fetched again: look at the disk, and whether somebody else deletes files there", "segment", s.number, "file", name)
 			s.have, s.synced, s.bytes = nil, nil, 0
 		}
 		if !whole {
@@ -143,11 +145,11 @@ func (d *Disk) load() error {
 	}
 	if !whole && len(listed) > 0 {
 		// The files may be good although the journal is not: Add looks into them.
-		d.cfg.Log.Warn("the journal of the store is damaged; segments that it lost are read again", "store", d.dir)
+		d.cfg.Log.Warn("the journal of the store is damaged, segments that it lost are read again: look at the disk", "store", d.dir)
 	} else {
 		for name := range there {
 			if err := d.cfg.FS.RemoveIn(d.root, name); err != nil {
-				d.cfg.Log.Warn("a file that holds nothing stays", "store", d.dir, "file", name, "error", err)
+				d.cfg.Log.Warn("a file that holds nothing stays: delete it, or look at the disk", "store", d.dir, "file", name, "error", err)
 			}
 		}
 	}
@@ -344,6 +346,9 @@ func (d *Disk) chunk(ref content.Ref, buf []byte, always bool) ([]byte, error) {
 	if here, _, _ := d.know(s, ref.Index); !here {
 		return nil, ErrNotHere
 	}
+	if data, err := d.inTree(ref, buf); !errors.Is(err, ErrNotHere) {
+		return data, err
+	}
 	t, err := d.table(s)
 	if err != nil {
 		return nil, err
@@ -363,7 +368,7 @@ func (d *Disk) chunk(ref content.Ref, buf []byte, always bool) ([]byte, error) {
 	switch {
 	case good && !verified:
 		d.mu.Lock()
-		if s.have.Has(ref.Index) {
+		if s.have.Has(ref.Index) && !s.moved.Has(ref.Index) {
 			s.verified.Set(ref.Index)
 		}
 		d.mu.Unlock()
@@ -404,6 +409,10 @@ func (d *Disk) read(s *segment, t *content.Table, i uint32, buf []byte, fresh bo
 func (d *Disk) doubt(s *segment, t *content.Table, ref content.Ref, buf []byte) ([]byte, error) {
 	c := t.Chunk(ref.Index)
 	s.use.Lock()
+	if data, err := d.inTree(ref, buf); err == nil { // it was moved in this moment
+		s.use.Unlock()
+		return data, nil
+	}
 	data, err := d.read(s, t, ref.Index, buf, true)
 	if err == nil && content.Sum(data) == c.Digest {
 		s.use.Unlock()
@@ -423,8 +432,8 @@ func (d *Disk) doubt(s *segment, t *content.Table, ref content.Ref, buf []byte) 
 	s.use.Unlock()
 	if news {
 		path := filepath.Join(d.dir, SegmentsDir, s.table.BlockCID().String())
-		d.cfg.Log.Warn("a chunk was damaged on disk and is no longer served", "segment", ref.Segment, "chunk", ref.Index,
-			"file", path, slog.Any("cause", err))
+		d.cfg.Log.Warn("a chunk was damaged on disk and is no longer served: look at the disk", "segment", ref.Segment, "chunk", ref.Index,
+			"file", path, slog.Any("error", err))
 		d.cfg.OnBad(ref, path)
 	}
 	return nil, ErrNotHere
@@ -440,7 +449,10 @@ func (d *Disk) drop(s *segment, t *content.Table, i uint32) {
 	if s.flushing.Has(i) {
 		s.taken -= size
 	}
-	for _, set := range []*content.Bitmap{&s.have, &s.synced, &s.put, &s.flushing, &s.verified} {
+	if s.moved.Has(i) {
+		d.moved -= size
+	}
+	for _, set := range []*content.Bitmap{&s.have, &s.synced, &s.put, &s.flushing, &s.verified, &s.moved} {
 		set.Clear(i)
 	}
 	s.dropped.Set(i)

@@ -26,6 +26,10 @@ func (d *Disk) Remove(number uint32) error {
 		d.mu.Unlock()
 		return fmt.Errorf("remove segment %d: %w", number, err)
 	}
+	var t *content.Table
+	if s.moved.Count() > 0 {
+		t, _ = d.table(s) // without it too much stays accounted for, until the next start
+	}
 	s.use.Lock() // nobody reads or writes; a Put that waits for this sees removed
 	defer s.use.Unlock()
 	d.mu.Lock()
@@ -34,6 +38,7 @@ func (d *Disk) Remove(number uint32) error {
 	delete(d.numbers, s.table)
 	delete(d.dirty, s)
 	d.used -= s.bytes
+	d.unmove(s, t)
 	d.unsynced = max(0, d.unsynced-s.pending)
 	d.mu.Unlock()
 	d.files.drop(s.table)
@@ -99,8 +104,9 @@ func (d *Disk) Punch(number uint32, dead content.Bitmap) error {
 // punchHoles frees the blocks inside runs of chunks that are dead and were not put again. It needs s.use.
 func (d *Disk) punchHoles(s *segment, t *content.Table, dead content.Bitmap) error {
 	d.mu.Lock()
-	free := dead.Clone()
-	free.AndNot(s.have)
+	free, needed := dead.Clone(), s.have.Clone()
+	needed.AndNot(s.moved)
+	free.AndNot(needed)
 	s.spare(&free)
 	d.mu.Unlock()
 	f, err := d.files.get(s.table, false)

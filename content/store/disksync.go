@@ -58,7 +58,7 @@ func (d *Disk) tidyJournal() {
 		return
 	}
 	if err := d.rewriteJournal(); err != nil {
-		d.cfg.Log.Warn("the journal of the store could not be shortened", "store", d.dir, "error", err)
+		d.cfg.Log.Warn("the journal of the store could not be shortened: look at the disk", "store", d.dir, "error", err)
 		d.journal.clean = d.journal.end // not at every Sync
 	}
 }
@@ -294,8 +294,8 @@ func (d *Disk) liveSize() (n int64) {
 	return n
 }
 
-// Run syncs whenever SyncBytes have been put or SyncInterval has passed, until ctx ends; then once more. A failed sync
-// is logged and tried again; only the error of the last one is returned.
+// Run syncs whenever SyncBytes have been put or SyncInterval has passed, until ctx ends; then once more, and closes the files that
+// nobody needs any more. A failed sync is logged and tried again; only the error of the last one is returned.
 func (d *Disk) Run(ctx context.Context) error {
 	tick := time.NewTicker(d.cfg.SyncInterval)
 	defer tick.Stop()
@@ -305,6 +305,7 @@ func (d *Disk) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return d.Sync(context.WithoutCancel(ctx))
 		case <-tick.C:
+			d.files.rest()
 		case <-d.crowded:
 		}
 		switch err := d.Sync(context.WithoutCancel(ctx)); {
@@ -314,7 +315,7 @@ func (d *Disk) Run(ctx context.Context) error {
 			told = ""
 		case err.Error() != told: // not every two seconds
 			told = err.Error()
-			d.cfg.Log.Warn("what was fetched could not be synced", "store", d.dir, "error", err)
+			d.cfg.Log.Warn("what was fetched could not be synced and counts as missing: look at the disk", "store", d.dir, "error", err)
 		}
 	}
 }

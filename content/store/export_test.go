@@ -68,7 +68,17 @@ func NewFiles(limit int, open func(string, bool) (*os.File, error)) Files {
 func (f Files) Get(name string) (*file[string], error) { return f.c.get(name, false) }
 func (f Files) Put(of *file[string])                   { f.c.put(of) }
 func (f Files) Drop(name string)                       { f.c.drop(name) }
-func (f Files) Len() int                               { return f.c.len() }
+
+// Rest is rest.
+func (f Files) Rest() { f.c.rest() }
+
+// SetClock makes it take the time from now.
+func (f Files) SetClock(now func() time.Time) { f.c.now = now }
+
+// IdleFile is idleFile.
+const IdleFile = idleFile
+
+func (f Files) Len() int { return f.c.len() }
 
 // LimitFiles sets how many files a Disk keeps open.
 func (d *Disk) LimitFiles(n int) { d.files.limit = n }
@@ -107,4 +117,21 @@ func (d *Disk) Closed() bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.closed
+}
+
+// PunchForTest, AllocatedForTest, ParseArrivalsForTest and ArrivalsLogForTest are what arrivals do on the disk.
+func PunchForTest(f *os.File, off, length int64) error { return durable.OS{}.Punch(f, off, length) }
+
+func AllocatedForTest(st os.FileInfo) int64 { return allocated(st) }
+
+func ParseArrivalsForTest(number uint32, data []byte) ([]content.Chunk, bool) {
+	return parseArrivals(number, data)
+}
+
+func ArrivalsLogForTest(number uint32, chunks []content.Chunk) []byte {
+	log := []byte(arrivalsHeader)
+	for i, c := range chunks {
+		log = appendArrival(log, number, i, c)
+	}
+	return appendArrival(log, number, len(chunks), content.Chunk{})
 }

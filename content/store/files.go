@@ -4,13 +4,19 @@ import (
 	"container/list"
 	"os"
 	"sync"
+	"time"
 )
+
+// idleFile is how long a file without users stays open. Each release brings a segment, so without an end
+// there would be a descriptor more for each release until the limit; a reader of many parts of a file comes back much sooner.
+const idleFile = 10 * time.Second
 
 // files keeps the most recently used files open. A file that is in use is never closed: it may push the number of
 // open files over the limit by as many as there are users at that moment.
 type files[K comparable] struct {
 	open  func(key K, create bool) (*os.File, error)
 	limit int
+	now   func() time.Time
 
 	mu     sync.Mutex // guards what follows and the fields of every file
 	byKey  map[K]*file[K]
@@ -26,12 +32,13 @@ type file[K comparable] struct {
 	users int
 	gone  bool          // no longer in byKey: the last user closes it
 	place *list.Element // in idle, nil while in use
+	since time.Time     // in idle
 
 	spares []*os.File // the same file opened again for one reader each, and not in use; see borrow
 }
 
 func newFiles[K comparable](limit int, open func(key K, create bool) (*os.File, error)) *files[K] {
-	return &files[K]{open: open, limit: limit, byKey: map[K]*file[K]{}}
+	return &files[K]{open: open, limit: limit, now: time.Now, byKey: map[K]*file[K]{}}
 }
 
 // get opens the file or finds it open. The caller hands it back with put.
@@ -74,7 +81,7 @@ func (c *files[K]) use(key K, raw *os.File) (*file[K], error) {
 	return f, nil
 }
 
-// put hands a file back.
+// put hands a file back, and closes those that nobody needed for a while.
 func (c *files[K]) put(f *file[K]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,10 +91,27 @@ func (c *files[K]) put(f *file[K]) {
 	case f.gone:
 		f.Close()
 	default:
+		f.since = c.now()
 		f.place = c.idle.PushFront(f)
-		for len(c.byKey) > c.limit && c.idle.Len() > 0 {
-			c.forget(c.idle.Back().Value.(*file[K]))
+		c.trim(f.since)
+	}
+}
+
+// rest closes the files that nobody needed for a while.
+func (c *files[K]) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trim(c.now())
+}
+
+// trim closes what rests too long, and what is too much. The caller holds mu.
+func (c *files[K]) trim(now time.Time) {
+	for c.idle.Len() > 0 {
+		oldest := c.idle.Back().Value.(*file[K])
+		if len(c.byKey) <= c.limit && now.Sub(oldest.since) < idleFile {
+			return
 		}
+		c.forget(oldest)
 	}
 }
 

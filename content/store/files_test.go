@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"swarmnode/content"
 	"swarmnode/content/store"
@@ -69,6 +70,45 @@ func TestDiskUnderWay(t *testing.T) {
 	must(t, d.Sync(t.Context()))
 	if st := d.Stats(); st.Bad != 0 || st.Used != d.SumUsed() || st.OpenFiles > 1 {
 		t.Errorf("after it all: %+v, want no bad chunk, %d bytes used, at most 1 open file", st, d.SumUsed())
+	}
+}
+
+// Each release brings a file: without an end to what is kept open there would be a descriptor more for each.
+func TestFilesRest(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1e9, 0)
+	cache := store.NewFiles(100, func(name string, _ bool) (*os.File, error) { return os.Create(filepath.Join(dir, name)) })
+	cache.SetClock(func() time.Time { return now })
+	first, err := cache.Get("first")
+	must(t, err)
+	cache.Put(first)
+	inUse, err := cache.Get("in use")
+	must(t, err)
+	for n := range 50 {
+		now = now.Add(store.IdleFile / 4)
+		f, err := cache.Get(strconv.Itoa(n))
+		must(t, err)
+		cache.Put(f)
+	}
+	if cache.Len() != 5 {
+		t.Errorf("%d files are open, want the one in use and the last 4", cache.Len())
+	}
+	if _, err := first.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a file that rested for long is still open: %v", err)
+	}
+	if _, err := inUse.Stat(); err != nil {
+		t.Errorf("a file in use was closed: %v", err)
+	}
+	cache.Put(inUse)
+	if _, err := inUse.Stat(); err != nil || cache.Len() != 5 {
+		t.Errorf("a file that was just used was closed: %v, %d open", err, cache.Len())
+	}
+	now = now.Add(store.IdleFile - 1)
+	if cache.Rest(); cache.Len() != 2 {
+		t.Errorf("%d files are open after a rest, want the two used last", cache.Len())
+	}
+	now = now.Add(1)
+	if cache.Rest(); cache.Len() != 0 {
+		t.Errorf("%d files are open after a longer rest", cache.Len())
 	}
 }
 

@@ -50,7 +50,7 @@ func (d *Disk) Lend(ref content.Ref) (f *os.File, offset int64, release func(), 
 func (d *Disk) lend(s *segment, i uint32) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || !s.have.Has(i) || !s.verified.Has(i) {
+	if d.closed || !s.have.Has(i) || !s.verified.Has(i) || s.moved.Has(i) {
 		return false
 	}
 	if s.lent == nil {
@@ -82,7 +82,7 @@ func (d *Disk) punchOwed(s *segment, t *content.Table) {
 		return
 	}
 	if err := d.punchHoles(s, t, owed); err != nil {
-		d.cfg.Log.Warn("the room of chunks that are gone is not given back", "segment", s.number, "error", err)
+		d.cfg.Log.Warn("the room of chunks that are gone is not given back: look at the disk", "segment", s.number, "error", err)
 	}
 }
 

@@ -103,7 +103,7 @@ func (r *References) Link(dir *os.File, path string, inode uint64) (made bool, e
 	case unlinkable(err):
 		r.links.said.Do(func() {
 			r.cfg.Log.Info("published files cannot be linked: those that are replaced or deleted are gone at once, without a grace time",
-				"path", path, "cause", err)
+				"path", path, "error", err)
 		})
 		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
@@ -153,7 +153,7 @@ func (r *References) linksOf(path string) (names []string) {
 		return len(names) < maxLinks
 	})
 	if err != nil {
-		r.cfg.Log.Warn("the publisher's index cannot be read", "error", err)
+		r.cfg.Log.Warn("the publisher's index cannot be read and is filled again: look at the disk", "error", err)
 	}
 	return names
 }

@@ -26,7 +26,7 @@ func (r *References) recall(key []byte) []byte {
 	defer r.using.RUnlock()
 	v, err := lookup(r.db, key)
 	if err != nil {
-		r.cfg.Log.Warn("the publisher's index cannot be read", "error", err)
+		r.cfg.Log.Warn("the publisher's index cannot be read and is filled again: look at the disk", "error", err)
 	}
 	return v
 }
@@ -116,9 +116,11 @@ type Segment struct {
 	Table  *content.Table // nil: Config.Tables is asked
 }
 
-// File is a regular file of a release, for Rebuild: its path and the runs of chunks that make it up.
+// File is a regular file of a release, for Rebuild: its path and the runs of chunks that make it up. Of Arrivals it is the file of
+// a segment, with one run of live chunks in it.
 type File struct {
 	Path string
+	At   int64 // where in the file the first of them begins
 	Runs []content.Run
 }
 
@@ -153,7 +155,7 @@ func (r *References) Rebuild(ctx context.Context, segments iter.Seq2[Segment, er
 
 // referFile refers to all chunks of a file, which lie in it one behind the other.
 func (r *References) referFile(f File) error {
-	offset := int64(0)
+	offset := f.At
 	for _, run := range f.Runs {
 		r.mu.RLock()
 		s := r.segments[run.Segment]

@@ -229,7 +229,7 @@ func TestDiskPowerCut(t *testing.T) {
 		cuts = faulty.PowerCuts(7, 30)
 	}
 	for n := range h.fs.Len() + 1 {
-		h.crash(n, faulty.Killed, true)
+		h.crash(n, faulty.Killed, thorough || n%3 == 0 || n == h.fs.Len())
 		for _, c := range cuts {
 			h.crash(n, c, false)
 		}
@@ -254,13 +254,18 @@ func failAt(fs *faulty.FS, n int, forEver bool, err error) (hit *atomic.Bool) {
 // store works again without a restart.
 func TestDiskFaults(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
+	for first, fault := range []error{syscall.ENOSPC, syscall.EIO} {
 		for _, forEver := range []bool{false, true} {
 			stride := 1
-			if forEver && !thorough {
-				stride = 3
+			switch {
+			case thorough:
+				first = 0
+			case forEver:
+				stride = 6
+			default:
+				stride = 2 // the one has the even operations, the other the odd ones
 			}
-			for n := 0; runFault(t, n, forEver, fault); n += stride {
+			for n := first; runFault(t, n, forEver, fault); n += stride {
 			}
 		}
 	}

@@ -52,6 +52,36 @@ func (r *References) note(ref content.Ref, p spot) (full bool, err error) {
 	return len(r.waiting) >= maxWaiting, nil
 }
 
+// UnreferAll forgets the places of chunks of a segment, before their bytes go.
+func (r *References) UnreferAll(number uint32, chunks content.Bitmap) error {
+	return r.call(func() error {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		r.flushing.Lock()
+		defer r.flushing.Unlock()
+		b := r.db.NewBatch()
+		for i := range members(chunks, content.MaxSegmentChunks) {
+			_ = b.Delete(placeKey(content.Ref{Segment: number, Index: i}), nil)
+		}
+		if err := r.commit(b); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for i := range members(chunks, content.MaxSegmentChunks) {
+			delete(r.waiting, content.Ref{Segment: number, Index: i})
+		}
+		if s := r.segments[number]; s != nil {
+			s.have.AndNot(chunks)
+		}
+		return nil
+	})
+}
+
+// CloseFile closes a file of the tree that is kept open, once nobody reads it: its room is free then if it was removed.
+func (r *References) CloseFile(path string) { r.files.drop(path) }
+
 // flush writes what is pending to the index. Readers see it all the time.
 func (r *References) flush() error {
 	r.flushing.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -223,7 +222,7 @@ func (r *References) Chunk(ref content.Ref, buf []byte) ([]byte, error) {
 	}
 	name, err := r.lose(ref, p)
 	if name {
-		r.cfg.Log.Warn("a published file no longer has the bytes it was published with", "path", p.path, slog.Any("cause", cause))
+		r.cfg.Log.Warn("a published file no longer has the bytes it was published with: publish again", "path", p.path, "error", cause)
 		r.using.RUnlock()
 		r.cfg.OnBad(ref, p.path)
 		r.using.RLock()
@@ -312,7 +311,7 @@ func (r *References) Have(number uint32) content.Bitmap {
 	}
 	if !s.loaded {
 		if err := r.loadHave(number, s); err != nil {
-			r.cfg.Log.Warn("the references of a segment cannot be listed", "segment", number, "error", err)
+			r.cfg.Log.Warn("the references of a segment cannot be listed: look at the disk of the home directory", "segment", number, "error", err)
 			return nil
 		}
 	}

@@ -1,8 +1,8 @@
 // Package store keeps the content of one collection on disk. A [Pack] holds metadata blocks, a [Disk] holds the
 // segments of a mirror in files of its own, and [References] serve a publisher's segments out of the published tree
-// without a copy. All of them give bytes only after their hash matched, and all survive a kill at any moment: what a
-// Sync has acknowledged is there afterwards, what it has not is simply not there. What to keep, what to fetch and
-// whom to tell is decided elsewhere.
+// without a copy, or out of [Arrivals], which take what comes from elsewhere. All of them give bytes only after their
+// hash matched, and all survive a kill at any moment: what a Sync has acknowledged is there afterwards, what it has not
+// is simply not there. What to keep, what to fetch and whom to tell is decided elsewhere.
 package store
 
 import (
@@ -77,6 +77,9 @@ type Config struct {
 	Log *slog.Logger
 	// Tables gives the table with this digest. Required. It is called without locks held, from many goroutines.
 	Tables func(content.Digest) (*content.Table, error)
+	// Tree has the places of chunks that a Disk does not keep in its own files, see [Disk.Moved]. It stays the caller's and must
+	// be open as long as the Disk is. May be nil.
+	Tree *References
 	// OnBad hears of a chunk that no longer has its bytes and was dropped. path is the published path for
 	// References (each path is named once) and the segment's file for a Disk. It is called without locks held. May be nil.
 	OnBad func(ref content.Ref, path string)

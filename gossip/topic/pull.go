@@ -246,7 +246,7 @@ func (p *pullServer) find(req pullRequest) ([]byte, status) {
 	case req.Want == wantClaims && claims != nil:
 		raw, err := gossip.EncodeClaims(claims())
 		if err != nil {
-			p.log.Warn("claims of this node are not sent", "error", err)
+			p.log.Warn("what this node publishes was not told to a peer: nothing to do, it asks again", "error", err)
 			return nil, statusNotFound
 		}
 		return raw, statusOK

@@ -150,6 +150,7 @@ func malformed(p *publisher, good gossip.Bundle) []refusal {
 }
 
 func TestVerifyRefuses(t *testing.T) {
+	t.Parallel()
 	r, tests, fourth := refusals(t)
 	head := r.Head()
 	for _, tc := range tests {
@@ -206,6 +207,7 @@ func strangersRoot(p *publisher) []byte {
 
 // TestReopenedRefuses shows that floors are durable: a restart does not make old things new.
 func TestReopenedRefuses(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	first := p.sign(start, 1, "one")
 	p.sign(start, 2, "two")
@@ -217,6 +219,7 @@ func TestReopenedRefuses(t *testing.T) {
 
 // TestClockFloor is the freeze attack on a node whose clock was set back: what expired stays expired.
 func TestClockFloor(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{Timestamp: FollowedTimestampLife})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
@@ -247,6 +250,7 @@ func TestClockFloor(t *testing.T) {
 
 // TestExpiredHeadIsTold: callers decide what to do at expiry, so it has to be known, also after a restart.
 func TestExpiredHeadIsTold(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{Timestamp: FollowedTimestampLife})
 	p.sign(start, 1, "one")
 	r := reopened(t, p.joined(start))
@@ -260,6 +264,7 @@ func TestExpiredHeadIsTold(t *testing.T) {
 }
 
 func TestRefreshPinsTheID(t *testing.T) {
+	t.Parallel()
 	p, q := newPublisher(t, Lifetimes{}), newPublisher(t, Lifetimes{})
 	q.sign(start, 1, "one")
 	if err := p.repository().Refresh(context.Background(), start, q.signer.Source); !errors.Is(err, gossip.ErrMalformed) {
@@ -270,8 +275,11 @@ func TestRefreshPinsTheID(t *testing.T) {
 	}
 }
 
-// TestFlippedBits changes every single bit of, and cuts at every byte, a bundle that would be accepted: none of it may be.
+// TestFlippedBits changes every single bit of, and cuts at every byte, a bundle that would be accepted: none of it may be. That is
+// 10 s of processor time, so all of it is for .ci/run; else each byte has one or two of its bits changed, and each bit of a byte has
+// its turn.
 func TestFlippedBits(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
@@ -289,9 +297,12 @@ func TestFlippedBits(t *testing.T) {
 			t.Fatalf("%s accepted: %s", what, hex.EncodeToString(data))
 		}
 	}
-	step := 1
-	if testing.Short() {
-		step = 13 // the race detector costs ten times as much here and finds nothing: one goroutine does it all
+	step := 7
+	switch {
+	case thorough:
+		step = 1
+	case testing.Short():
+		step = 61 // the race detector costs ten times as much here and finds nothing: one goroutine does it all
 	}
 	for i := 0; i < len(raw)*8; i += step {
 		data := bytes.Clone(raw)

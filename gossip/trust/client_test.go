@@ -271,6 +271,7 @@ func targetsGoBack(s *stock) {
 }
 
 func TestClientRefresh(t *testing.T) {
+	t.Parallel()
 	for name, run := range stockCases {
 		t.Run(name, func(t *testing.T) {
 			s := newStock(t, "")
@@ -281,6 +282,7 @@ func TestClientRefresh(t *testing.T) {
 }
 
 func TestClientKeyTypes(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		t.Run(kind, func(t *testing.T) {
 			s := newStock(t, kind)
@@ -295,6 +297,7 @@ func TestClientKeyTypes(t *testing.T) {
 
 // TestClientPinnedRoot: a first root that is not whole or not signed by itself is not taken.
 func TestClientPinnedRoot(t *testing.T) {
+	t.Parallel()
 	s := newStock(t, "")
 	for name, raw := range map[string][]byte{"empty": nil, "null": []byte("null"), "cut": s.files["1.root.json"][:200],
 		"timestamp": s.files[timestampFile], "unsigned": stockSign(t, s.root, s.keys[roleTimestamp])} {
@@ -313,6 +316,7 @@ func role(name string, terminating bool, paths ...string) metadata.DelegatedRole
 
 // TestClientDelegations walks graphs of delegations: who is asked in which order, and where a target is found.
 func TestClientDelegations(t *testing.T) {
+	t.Parallel()
 	type edge struct {
 		parent string
 		role   metadata.DelegatedRole
@@ -379,6 +383,7 @@ func TestClientDelegations(t *testing.T) {
 
 // TestClientStops: no more than 32 roles are asked, and no role may take the file of another one.
 func TestClientStops(t *testing.T) {
+	t.Parallel()
 	s := newStock(t, "")
 	for i := range maxVisited + 5 {
 		s.delegate(roleTargets, role(string(rune('A'+i)), false, "*"))
@@ -398,6 +403,7 @@ func TestClientStops(t *testing.T) {
 }
 
 func TestTarget(t *testing.T) {
+	t.Parallel()
 	s := newStock(t, "")
 	s.addTarget(roleTargets, "dir/file", "content")
 	s.publish()

@@ -26,6 +26,7 @@ func crashAt(n int) func(string) error {
 const maxWrites = 12
 
 func TestRepositoryCrash(t *testing.T) {
+	t.Parallel()
 	for _, rotate := range []bool{false, true} {
 		for n := 1; ; n++ {
 			p := newPublisher(t, Lifetimes{})
@@ -65,6 +66,7 @@ func TestRepositoryCrash(t *testing.T) {
 // TestSignerCrash cuts Sign off before each of its writes and lets the publisher go on with other content under the same
 // number, then with the same content, then with the next number. No node may ever see two releases of one number.
 func TestSignerCrash(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		p := newPublisher(t, Lifetimes{})
 		p.sign(start, 1, "one")
@@ -100,6 +102,7 @@ func TestSignerCrash(t *testing.T) {
 }
 
 func TestKeysCrash(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		p := newPublisher(t, Lifetimes{})
 		p.sign(start, 1, "one")
@@ -143,6 +146,7 @@ func TestKeysCrash(t *testing.T) {
 
 // TestDamagedFiles changes each file of a repository on disk: it must open, stay pinned, and get well by refreshing.
 func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	names := []string{"1.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json", "1.release.json", "state.json"}

@@ -9,6 +9,7 @@ import (
 // TestExpiring: a mirror hears of what the publisher does not renew when less than a third of its life is left, also after a
 // restart; what is renewed is forgotten.
 func TestExpiring(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{Timestamp: 30 * day, Others: 90 * day})
 	p.sign(start, 1, "one")
 	r := p.joined(start)

@@ -10,6 +10,7 @@ import (
 // TestForkIsKept: what proves that the publisher's keys are in two hands outlives a restart, with both digests, until a
 // release under new keys or the operator ends it.
 func TestForkIsKept(t *testing.T) {
+	t.Parallel()
 	for _, end := range []string{"new keys", "some new keys", "acknowledged"} {
 		t.Run(end, func(t *testing.T) {
 			p := newPublisher(t, Lifetimes{})

@@ -95,6 +95,7 @@ var hazards = map[string]func(*testing.T){
 }
 
 func TestHazards(t *testing.T) {
+	t.Parallel()
 	for name, run := range hazards {
 		t.Run(name, run)
 	}

@@ -74,6 +74,7 @@ func resigned[T metadata.Roles](raw []byte, role string, p *publisher) (out []by
 // TestMutations replaces every node of every file and signs again with the true keys, up to the timestamp: whatever a
 // publisher gone mad may sign, no panic is left for recover, and what is accepted says what the good one says.
 func TestMutations(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)

@@ -10,6 +10,7 @@ import (
 // TestRefreshAsksAtOnce: a node far away that knows nothing has everything after one round trip, and one that knows the
 // collection hears after one that there is nothing new.
 func TestRefreshAsksAtOnce(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.repository()

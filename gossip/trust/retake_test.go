@@ -11,6 +11,7 @@ import (
 // TestSkipReplaced: an owner who never heard of the thief's release learns its number from what a victim has, once the keys are
 // replaced; what was never signed by keys of the collection teaches nothing.
 func TestSkipReplaced(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	thief := p.twin()
@@ -52,6 +53,7 @@ func victimSource(r *Repository) Source {
 
 // TestSkip: the owner's word moves numbers forward only, and not further than mirrors go along.
 func TestSkip(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 5, "five")
 	for _, c := range []struct{ above, want uint64 }{{3, 5}, {5, 5}, {9, 9}, {9 + MaxFirstRelease, 9}, {1 << 63, 9}} {

@@ -8,6 +8,7 @@ import (
 
 // TestScrub damages each file on disk in turn: it is found, written anew, and the repository opens as before.
 func TestScrub(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestFitTargets(t *testing.T) {
+	t.Parallel()
 	file := func(path string) SignedFile {
 		return SignedFile{Path: path, Size: 1, SHA256: content.Sum([]byte(path))}
 	}
@@ -46,6 +47,7 @@ func TestFitTargets(t *testing.T) {
 
 // TestFurtherTargets follows a release with further targets as a stock TUF client does, and through a renewal.
 func TestFurtherTargets(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	data := []byte("an image")
 	r := release(1, "one")
@@ -100,6 +102,7 @@ func TestFurtherTargets(t *testing.T) {
 
 // TestOldDelegation signs under targets of a time when only manifests were delegated, whose keys are elsewhere.
 func TestOldDelegation(t *testing.T) {
+	t.Parallel()
 	p, out := newThreshold(t, roleTargets)
 	r := release(1, "one")
 	r.Targets = []SignedFile{{Path: SumsTarget, Size: 3, SHA256: content.Sum([]byte("abc"))}}
@@ -146,6 +149,7 @@ func TestOldDelegation(t *testing.T) {
 
 // TestSummaryOfTargets: who signs a release elsewhere is shown all that it vouches for.
 func TestSummaryOfTargets(t *testing.T) {
+	t.Parallel()
 	p, out := newThreshold(t, roleTargets, roleRelease)
 	r := release(1, "one")
 	r.Targets = []SignedFile{{Path: "tree/a.iso", Size: 7, SHA256: content.Sum([]byte("abc"))}}

@@ -11,6 +11,7 @@ import (
 // away time. New keys under a new root win everybody back: those who believed the thief, by bundle and by pulling, in one
 // run and after a restart; and the inbox goes along.
 func TestRecoveryFromThief(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"bundle", "pull", "restart"} {
 		t.Run(how, func(t *testing.T) {
 			p := newPublisher(t, Lifetimes{})
@@ -60,6 +61,7 @@ func TestRecoveryFromThief(t *testing.T) {
 
 // TestReleaseLeaps: whoever has the online keys cannot use the release numbers up.
 func TestReleaseLeaps(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r, far := p.joined(start), p.twin()

@@ -75,6 +75,7 @@ func (p *publisher) prepare(number uint64, what string) *Request {
 
 // TestOfflineRelease is the offline flow with everything but snapshot and timestamp elsewhere, and its refusals.
 func TestOfflineRelease(t *testing.T) {
+	t.Parallel()
 	p, out := newThreshold(t, roleRoot, roleTargets, roleRelease)
 	holder := func(n string) []string {
 		return []string{filepath.Join(out, "targets-"+n), filepath.Join(out, "release-"+n)}
@@ -142,6 +143,7 @@ func TestOfflineRelease(t *testing.T) {
 
 // TestLostKey replaces one key of root and of targets while the others are elsewhere; a node that slept follows.
 func TestLostKey(t *testing.T) {
+	t.Parallel()
 	p, out := newThreshold(t, roleRoot, roleTargets)
 	targets := []string{filepath.Join(out, "targets-1"), filepath.Join(out, "targets-2")}
 	if err := p.signer.Accept(start, signedBy(t, p.prepare(1, "one"), targets...)); err != nil {
@@ -196,6 +198,7 @@ func (p *publisher) holdersOf(dir, lost string) (files []string) {
 
 // TestStolenOnlineKeys is the story of a thief who has the online keys and signs huge versions.
 func TestStolenOnlineKeys(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	own, victim := p.joined(start), p.joined(start)
@@ -238,6 +241,7 @@ func TestStolenOnlineKeys(t *testing.T) {
 
 // TestAcceptCrash cuts Accept of a request with root, targets and release off before each write; the same request goes on.
 func TestAcceptCrash(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		p, out := newThreshold(t, roleRoot, roleTargets, roleRelease)
 		if err := p.signer.Accept(start, signedBy(t, p.prepare(1, "one"), out)); err != nil {
@@ -316,6 +320,7 @@ func FuzzDecodeRequest(f *testing.F) {
 // TestOneKeyOfTwo: where two keys must sign, what one of them signed is nothing: neither a timestamp nor a root by which its
 // holder wants to do without the other.
 func TestOneKeyOfTwo(t *testing.T) {
+	t.Parallel()
 	p := &publisher{t: t, dir: t.TempDir()}
 	two := KeyPlan{Keys: 2, Threshold: 2}
 	if _, _, err := InitPlan(filepath.Join(p.dir, "keys"), start, p.life, map[string]KeyPlan{roleRoot: two, roleTimestamp: two}); err != nil {

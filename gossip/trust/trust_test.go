@@ -113,6 +113,7 @@ func reopened(t testing.TB, r *Repository) *Repository {
 }
 
 func TestReleaseTravels(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{Timestamp: FollowedTimestampLife})
 	r := p.repository()
 	first := p.sign(start, 1, "one")
@@ -152,6 +153,7 @@ func TestReleaseTravels(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
@@ -175,6 +177,7 @@ func TestHeartbeat(t *testing.T) {
 }
 
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{Timestamp: FollowedTimestampLife, Others: 300 * day})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
@@ -192,6 +195,7 @@ func TestRenewal(t *testing.T) {
 }
 
 func TestLateJoinerThroughRotations(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	early := p.joined(start)
@@ -236,6 +240,7 @@ func (r *Repository) source(_ context.Context, name string, _ int64) ([]byte, er
 }
 
 func TestRotationInOneBundle(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)
@@ -251,6 +256,7 @@ func TestRotationInOneBundle(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	r := p.repository()
 	if _, err := r.File(BundleFile); !errors.Is(err, fs.ErrNotExist) {
@@ -278,6 +284,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestKeyFiles(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	dir := filepath.Join(p.dir, "keys")
 	if info, _ := os.Stat(dir); info.Mode().Perm() != 0o700 {
@@ -305,6 +312,7 @@ func TestKeyFiles(t *testing.T) {
 }
 
 func TestSignRefuses(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 5, "five")
 	for name, tc := range map[string]struct {
@@ -328,6 +336,7 @@ func TestSignRefuses(t *testing.T) {
 }
 
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	lost := p.twin()
 	p.sign(start, 1, "one")
@@ -347,6 +356,7 @@ func TestAdopt(t *testing.T) {
 }
 
 func TestClaims(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	other := newPublisher(t, Lifetimes{})
@@ -379,6 +389,7 @@ func TestClaims(t *testing.T) {
 
 // TestConcurrentUse is for the race detector: gossip, serving and refreshing at once.
 func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
 	p.sign(start, 1, "one")
 	r := p.joined(start)

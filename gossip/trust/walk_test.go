@@ -16,6 +16,7 @@ import (
 // The checks below stand before others of the TUF library; here they are asked alone.
 
 func TestPeekLimitsTheSize(t *testing.T) {
+	t.Parallel()
 	raw := []byte(`{"signed":{"_type":"root","version":1},"signatures":[{"keyid":"a"}]}`)
 	if _, err := peek(raw, roleRoot, len(raw)); err != nil {
 		t.Errorf("%d bytes where as many are allowed: %v", len(raw), err)
@@ -26,6 +27,7 @@ func TestPeekLimitsTheSize(t *testing.T) {
 }
 
 func TestNeedTellsAFork(t *testing.T) {
+	t.Parallel()
 	sum := sha256.Sum256([]byte("signed"))
 	entry := &metadata.MetaFiles{Version: 2, Length: 6, Hashes: metadata.Hashes{"sha256": sum[:]}}
 	const name = "2.targets.json"
@@ -42,6 +44,7 @@ func TestNeedTellsAFork(t *testing.T) {
 }
 
 func TestTargetNamesTheManifest(t *testing.T) {
+	t.Parallel()
 	digest, other := content.Sum([]byte("manifest")), content.Sum([]byte("another"))
 	raw, err := json.Marshal(custom{CID: digest.BlockCID().String(), Name: "debian", Release: 1})
 	if err != nil {

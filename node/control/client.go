@@ -9,12 +9,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 )
 
 // ErrNoNode says that no node runs with this home directory.
 var ErrNoNode = errors.New("no node is running with this home directory")
+
+// ErrOtherUser says that a running node does not answer this user.
+var ErrOtherUser = errors.New("the node with this home directory answers only the user who runs it")
 
 // Client asks the running node of a home directory.
 type Client struct {
@@ -51,33 +55,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Publish has the node make a release and tells of its progress. The error is ErrNoNode if none runs.
 func (c *Client) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return PublishResult{}, err
-	}
-	body, err := c.do(ctx, http.MethodPost, "/v1/publish", raw)
-	if err != nil {
-		return PublishResult{}, err
-	}
-	defer body.Close()
-	dec := json.NewDecoder(body)
-	for {
-		var r record
-		if err := dec.Decode(&r); err != nil {
-			if ctx.Err() != nil {
-				return PublishResult{}, context.Cause(ctx)
-			}
-			return PublishResult{}, fmt.Errorf("the node stopped before it had published; run publish again: %w", err)
-		}
-		switch {
-		case r.Result != nil:
-			return *r.Result, nil
-		case r.Error != "":
-			return PublishResult{}, errors.New(r.Error)
-		case r.Progress != nil:
-			progress(*r.Progress)
-		}
-	}
+	return c.publish(ctx, "/v1/publish", req, progress)
 }
 
 // Scrub has the node read all that it holds, from now on. The error is ErrNoNode if none runs.
@@ -115,6 +93,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w: %s", ErrNoNode, c.home)
 	}
+	if err != nil && c.refused(err) {
+		return nil, fmt.Errorf("%w: run the command as that user, or as root (%s): %w", ErrOtherUser, c.home, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the running node: %w", err)
 	}
@@ -127,4 +108,16 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 		return nil, fmt.Errorf("ask the running node: %s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
 	return resp.Body, nil
+}
+
+// refused reports whether an error is how a node of another user answers: by the mode of the socket, or by ending the connection.
+func (c *Client) refused(err error) bool {
+	if errors.Is(err, syscall.EACCES) {
+		return true
+	}
+	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		return false
+	}
+	st, err := os.Lstat(SocketPath(c.home))
+	return err == nil && !ownedByMe(st)
 }

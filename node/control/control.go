@@ -21,6 +21,8 @@ type Node interface {
 	Status() Status
 	// Publish makes a release and tells of its progress meanwhile; each call of progress replaces the one before.
 	Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error)
+	// PublishNow has a collection that is followed published now, and waits for it.
+	PublishNow(ctx context.Context, req NowRequest, progress func(PublishProgress)) (PublishResult, error)
 	// Scrub has everything that is held read again, from now on, at so many bytes per second; 0 is the usual rate.
 	Scrub(rate int64)
 	// SetLimits changes limits by their names; they hold until the node ends.
@@ -99,11 +101,13 @@ type Collection struct {
 	ID        content.ID `json:"id"`
 	Name      string     `json:"name"`
 	Published bool       `json:"published"`        // this node is its master
-	Source    string     `json:"source,omitempty"` // the published directory
+	Source    string     `json:"source,omitempty"` // the published directory, or the URL of its origin without a password
+	Origin    *Origin    `json:"origin,omitempty"` // of a collection that is published again by itself
 	Phase     string     `json:"phase"`
 	Trouble   string     `json:"trouble,omitempty"`
 	Alarm     string     `json:"alarm,omitempty"`
-	Cache     *Cache     `json:"cache,omitempty"` // of a node that keeps only what is asked for
+	Cache     *Cache     `json:"cache,omitempty"`  // of a node that keeps only what is asked for
+	Export    *Export    `json:"export,omitempty"` // where a mirror's content lies as a plain tree
 	Paused    Paused     `json:"paused,omitzero"`
 
 	Serving
@@ -119,8 +123,10 @@ type Serving struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Lag       int       `json:"heartbeats_missed"`
 	Files     uint64    `json:"files"`
-	Mirrors   int       `json:"mirrors"` // other nodes that said they have all of the newest release
-	Holders   int       `json:"holders"` // connected peers that serve the collection
+	Mirrors   int       `json:"mirrors"`               // other nodes that said they have all of the newest release
+	Holders   int       `json:"holders"`               // connected peers that serve the collection
+	Nodes     []Holder  `json:"nodes,omitempty"`       // other nodes that said what they have, those that have least first; the list is bounded
+	NodesAll  int       `json:"nodes_known,omitempty"` // how many there are
 }
 
 // Storage says how much of it is here.
@@ -141,6 +147,13 @@ type Cache struct {
 	Budget int64  `json:"budget"`
 	Hits   uint64 `json:"hits"`   // chunks that were asked for since the start and were here
 	Misses uint64 `json:"misses"` // and that were fetched
+}
+
+// Export is a plain tree that is the store of a mirrored collection.
+type Export struct {
+	Dir     string `json:"dir"`
+	Release uint64 `json:"release"` // that it shows; 0 for none yet
+	Bytes   int64  `json:"bytes"`   // of all files in it
 }
 
 // Scrub says what reading everything again has found.
@@ -206,6 +219,9 @@ type PublishRequest struct {
 	Prepare      bool          `json:"prepare,omitempty"`       // do not sign: give the signing request for the holders of keys
 	Signed       []byte        `json:"signed,omitempty"`        // a signing request with signatures
 	Above        uint64        `json:"above,omitempty"`         // the release gets a greater number than this
+	From         *From         `json:"from,omitempty"`          // instead of Dir
+	Triggers     *Triggers     `json:"triggers,omitempty"`      // nil: it is published when somebody says so, and only then
+	AllowShrink  bool          `json:"allow_shrink,omitempty"`  // that an origin lost most of its files is meant
 }
 
 // PublishProgress is where a publish stands.
@@ -228,10 +244,18 @@ type PublishResult struct {
 	DeltaBytes uint64     `json:"delta_bytes"`
 	Segments   int        `json:"segments"` // new ones
 	Skipped    []string   `json:"skipped,omitempty"`
+	Pulled     *Pulled    `json:"pulled,omitempty"` // from an origin
 	Addrs      []string   `json:"addrs"`
 	Gateway    string     `json:"gateway,omitempty"` // where ordinary clients find the files from this machine
 	Seconds    float64    `json:"seconds"`
 	Request    []byte     `json:"request,omitempty"` // of Prepare: what the holders of keys are to sign
+}
+
+// Pulled says what a run asked of an origin.
+type Pulled struct {
+	Requests int    `json:"requests"` // that its listings took
+	Files    int    `json:"files"`    // that were fetched
+	Bytes    uint64 `json:"bytes"`
 }
 
 // SocketPath is where the socket of the node with this home is. Socket paths have a limit of about 100 bytes; for a

@@ -36,6 +36,10 @@ func (f *fakeNode) Status() Status {
 	return Status{Verdict: "fine", Fine: true, Collections: []Collection{{Name: "debian", Serving: Serving{Release: 7}}}}
 }
 
+func (f *fakeNode) PublishNow(ctx context.Context, req NowRequest, progress func(PublishProgress)) (PublishResult, error) {
+	return f.Publish(ctx, PublishRequest{Name: req.Collection}, progress)
+}
+
 func (f *fakeNode) Publish(ctx context.Context, req PublishRequest, progress func(PublishProgress)) (PublishResult, error) {
 	return f.publish(ctx, req, progress)
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,6 +50,8 @@ type Dashboard struct {
 	http    *http.Server
 	traffic traffic
 	viewers chan struct{} // a place for each stream of events
+	machine string        // the name of this machine, if others reach the port
+	exposed bool          // others reach the port
 	gate    gate
 }
 
@@ -62,8 +65,9 @@ func ListenDashboard(cfg DashboardConfig) (*Dashboard, error) {
 	if err := d.listen(); err != nil {
 		return nil, err
 	}
+	d.machine, d.exposed = machineName(d.tcp.Addr())
 	d.http = &http.Server{
-		Handler: d.gate.guard(d.handler()), ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		Handler: d.gate.guard(noBody(d.handler())), ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: dashboardTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return d, nil
@@ -99,7 +103,25 @@ func (d *Dashboard) URL() string {
 }
 
 // Note says what the operator should know of the start; "" for nothing.
-func (d *Dashboard) Note() string { return d.note }
+func (d *Dashboard) Note() string {
+	if d.note == "" && d.exposed {
+		return "the dashboard at " + d.tcp.Addr().String() + " has no password: whoever reaches it reads how this node is and who its peers are, and can change nothing; --dashboard 127.0.0.1:4180 is for this machine only"
+	}
+	return d.note
+}
+
+// machineName gives the name of this machine if others can reach an address.
+func machineName(a net.Addr) (name string, exposed bool) {
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil || at.Addr().IsLoopback() {
+		return "", false
+	}
+	name, err = os.Hostname()
+	if err != nil {
+		return "", true // by its addresses, then
+	}
+	return hostname(name), true
+}
 
 // Close gives the port back. It does nothing after Run.
 func (d *Dashboard) Close() error {
@@ -152,7 +174,7 @@ func (d *Dashboard) handler() http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		if !hostAllowed(r.Host, d.cfg.Listen) {
+		if !hostAllowed(r.Host, d.cfg.Listen, d.machine) {
 			http.Error(w, "this name is not the dashboard's: use its IP address or localhost, or start the node with --dashboard NAME:PORT", http.StatusMisdirectedRequest)
 			return
 		}
@@ -165,14 +187,15 @@ func (d *Dashboard) handler() http.Handler {
 }
 
 // hostAllowed refuses names that a foreign site can point to this machine, and so read the dashboard with a visitor's browser (DNS
-// rebinding): allowed are IP addresses, localhost (RFC 6761, section 6.3), and the name that the operator listens on.
-func hostAllowed(host, listen string) bool {
+// rebinding): allowed are IP addresses, localhost (RFC 6761, section 6.3), the name that the operator listens on, and that of the
+// machine, "" if it counts for nothing: by it a Prometheus elsewhere asks.
+func hostAllowed(host, listen, machine string) bool {
 	name := hostname(host)
 	if _, err := netip.ParseAddr(name); err == nil || name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true
 	}
 	own := hostname(listen)
-	return own != "" && name == own
+	return own != "" && name == own || machine != "" && name == machine
 }
 
 // hostname is a host without its port and in the one form in which names are compared.

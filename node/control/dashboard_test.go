@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -81,9 +83,12 @@ func TestOtherNamesAreRefused(t *testing.T) {
 		{"", "evil.example:4180", false}, {":4180", "evil.example", false}, {"mirror.lan:4180", "evil.example:4180", false}, {"", "", false},
 		{"", "127.0.0.1.evil.example", false}, {"", "localhost.evil.example", false}, {"", "evillocalhost", false}, {":4180", "", false},
 	} {
-		if got := hostAllowed(c.host, c.listen); got != c.ok {
+		if got := hostAllowed(c.host, c.listen, ""); got != c.ok {
 			t.Errorf("host %q at a dashboard on %q: %v, want %v", c.host, c.listen, got, c.ok)
 		}
+	}
+	if !hostAllowed("Mirror1.example:4180", ":4180", "mirror1.example") || hostAllowed("evil.example", ":4180", "mirror1.example") {
+		t.Error("of names, the machine's own one alone is to be allowed where others reach the port")
 	}
 	now := time.Now()
 	d := showing(t, DashboardConfig{Status: func() Status { return busy(now) }})
@@ -98,6 +103,28 @@ func TestOtherNamesAreRefused(t *testing.T) {
 	}
 	if res, _ := askPage(t, d, "GET /metrics HTTP/1.1", "Host: "+own, "Origin: http://"+own); res.StatusCode != http.StatusOK {
 		t.Errorf("for its own page: %s", res.Status)
+	}
+}
+
+// TestExposed: an operator who lets others in is told what they see, and a Prometheus elsewhere asks by the name of the machine.
+func TestExposed(t *testing.T) {
+	own, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{"127.0.0.1:4180": false, "[::1]:4180": false, "0.0.0.0:4180": true, "[::]:4180": true, "192.0.2.7:4180": true} {
+		name, exposed := machineName(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+		if exposed != want || (name == hostname(own)) != want {
+			t.Errorf("%s: %v, name %q, want %v", address, exposed, name, want)
+		}
+	}
+	d := showing(t, DashboardConfig{Status: func() Status { return Status{} }})
+	if d.Note() != "" && !strings.Contains(d.Note(), "is taken") {
+		t.Errorf("for this machine only: %q", d.Note())
+	}
+	d.exposed, d.note = true, ""
+	if !strings.Contains(d.Note(), "has no password") {
+		t.Errorf("for others: %q", d.Note())
 	}
 }
 

@@ -11,16 +11,25 @@ import (
 	"testing"
 )
 
+// place is where a panel is, in units of Grafana's grid, which is 24 wide.
+type place struct{ H, W, X, Y int }
+
+func (a place) overlaps(b place) bool {
+	return a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H
+}
+
 // panels reads the queries of the Grafana dashboard, by title.
 func panels(t *testing.T) map[string][]string {
 	t.Helper()
 	var d struct {
-		Title  string
-		Panels []struct {
+		Title         string
+		SchemaVersion int
+		Panels        []struct {
 			ID      int
+			Type    string
 			Title   string
-			Targets []struct{ Expr string }
-			GridPos struct{ H, W, X, Y int }
+			Targets []struct{ Expr, RefID, LegendFormat string }
+			GridPos place
 		}
 		Templating struct {
 			List []struct{ Name, Definition string }
@@ -30,7 +39,25 @@ func panels(t *testing.T) map[string][]string {
 		t.Fatalf("title %q, %v", d.Title, err)
 	}
 	queries := map[string][]string{}
+	if d.SchemaVersion < 36 { // of Grafana 9; from then on a data source is an object
+		t.Errorf("schema version %d", d.SchemaVersion)
+	}
 	for i, p := range d.Panels {
+		for _, other := range d.Panels[:i] {
+			if p.GridPos.overlaps(other.GridPos) {
+				t.Errorf("panels %q and %q are on each other", p.Title, other.Title)
+			}
+		}
+		if p.Type != "stat" && p.Type != "timeseries" {
+			t.Errorf("panel %q is a %q", p.Title, p.Type)
+		}
+		ids := map[string]bool{}
+		for _, q := range p.Targets {
+			if q.RefID == "" || ids[q.RefID] || q.LegendFormat == "" {
+				t.Errorf("panel %q: a query is called %q and shown as %q", p.Title, q.RefID, q.LegendFormat)
+			}
+			ids[q.RefID] = true
+		}
 		if p.ID != i+1 || p.GridPos.X+p.GridPos.W > 24 || p.GridPos.W == 0 || len(queries[p.Title]) > 0 || len(p.Targets) == 0 {
 			t.Errorf("panel %d, %q, at %+v with %d queries", p.ID, p.Title, p.GridPos, len(p.Targets))
 		}

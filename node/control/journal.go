@@ -18,6 +18,9 @@ const (
 	maxRecordText = 2 << 10
 	// recordsAhead is how many records a follower may be behind before some are left out.
 	recordsAhead = 256
+	// LevelTold is the level of what the commands that run a node tell in words of their own, too: that it runs, that a release is
+	// served. It counts as Info, but for lines that stand beside those words.
+	LevelTold = slog.LevelInfo - 1
 )
 
 // LogRecord is one record of a node's log. The last one of a stream has only End.
@@ -36,6 +39,28 @@ type LogRecord struct {
 type LogAttr struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
+	Plain bool   `json:"plain,omitempty"` // a number or a truth value, as JSON writes it
+}
+
+// PlainAttr writes a fact in the one way of all logs: numbers and truth values as they are, times as RFC 3339 has them, all else as
+// text. It is what slog.HandlerOptions call ReplaceAttr.
+func PlainAttr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Resolve(); v.Kind() {
+	case slog.KindBool, slog.KindInt64, slog.KindUint64:
+		a.Value = v
+	case slog.KindFloat64:
+		if a.Value = v; math.IsNaN(v.Float64()) || math.IsInf(v.Float64(), 0) { // JSON has no word for these
+			a.Value = slog.StringValue(v.String())
+		}
+	case slog.KindTime:
+		a.Value = slog.StringValue(v.Time().UTC().Format(time.RFC3339))
+	default:
+		a.Value = slog.StringValue(v.String())
+		if t, ok := v.Any().(time.Time); ok { // in a pointer or an interface
+			a.Value = slog.StringValue(t.UTC().Format(time.RFC3339))
+		}
+	}
+	return a
 }
 
 // Journal is a slog.Handler that keeps the newest records in memory for those who ask, and hands them on to another handler. Records
@@ -74,7 +99,7 @@ func NewJournal(next slog.Handler) *Journal {
 
 // Enabled reports whether anybody wants records of a level.
 func (j *Journal) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelInfo || int64(l) >= j.least.Load() || j.next.Enabled(ctx, l)
+	return l >= LevelTold || int64(l) >= j.least.Load() || j.next.Enabled(ctx, l)
 }
 
 // Handle keeps a record and hands it on.
@@ -85,6 +110,9 @@ func (j *Journal) Handle(ctx context.Context, r slog.Record) error {
 		return true
 	})
 	rec.fit()
+	if rec.Level == LevelTold {
+		rec.Level = slog.LevelInfo
+	}
 	j.add(rec)
 	if !j.next.Enabled(ctx, r.Level) {
 		return nil
@@ -108,7 +136,8 @@ func (r *LogRecord) fit() {
 			r.Attrs = slices.Clip(r.Attrs[:i])
 			return
 		}
-		r.Attrs[i] = LogAttr{cut(r.Attrs[i].Key), cut(r.Attrs[i].Value)}
+		a := r.Attrs[i]
+		r.Attrs[i] = LogAttr{cut(a.Key), cut(a.Value), a.Plain && len(a.Value) <= room}
 	}
 }
 
@@ -116,7 +145,8 @@ func (j *Journal) attr(a slog.Attr) []LogAttr {
 	if a.Equal(slog.Attr{}) {
 		return nil
 	}
-	return []LogAttr{{j.prefix + a.Key, a.Value.Resolve().String()}}
+	a = PlainAttr(nil, a)
+	return []LogAttr{{j.prefix + a.Key, a.Value.String(), a.Value.Kind() != slog.KindString}} // PlainAttr leaves no other kinds
 }
 
 // WithAttrs gives a handler of the same Journal that adds attributes to each record.
@@ -170,6 +200,16 @@ func (p *pages) last(level slog.Level, n int) []LogRecord {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.newest(level, n)
+}
+
+// Each gives the newest n records of a level and above, the oldest first, until an error.
+func (j *Journal) Each(level slog.Level, n int, each func(LogRecord) error) error {
+	for _, r := range j.last(level, n) {
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newest is last. The caller holds mu.

@@ -147,7 +147,7 @@ func nodeMetrics() []nodeMetric {
 }
 
 func collectionMetrics() []collectionMetric {
-	return slices.Concat(servingMetrics(), storageMetrics(), transferMetrics())
+	return slices.Concat(servingMetrics(), storageMetrics(), transferMetrics(), originMetrics())
 }
 
 func servingMetrics() []collectionMetric {
@@ -196,6 +196,30 @@ func transferMetrics() []collectionMetric {
 		each("unobtainable_segments", Gauge, "Segments that no connected node has.", func(c *Collection) (float64, bool) { return some(c.Unobtainable) }),
 		each("announced_to_complete_seconds", Gauge, "How long the served release took from its announcement until it was here.",
 			func(c *Collection) (float64, bool) { return c.AnnouncedToComplete, c.AnnouncedToComplete > 0 }),
+	}
+}
+
+// ofOrigin is a number of a collection that is published again by itself.
+func ofOrigin(f func(o *Origin) (float64, bool)) func(*Collection) (float64, bool) {
+	return func(c *Collection) (float64, bool) {
+		if c.Origin == nil {
+			return 0, false
+		}
+		return f(c.Origin)
+	}
+}
+
+func originMetrics() []collectionMetric {
+	return []collectionMetric{
+		each("origin_behind", Gauge, "1 when runs have failed for three intervals. Like all of the origin: absent where nothing is published by itself.", ofOrigin(func(o *Origin) (float64, bool) { return yes(o.Behind) })),
+		each("origin_runs_total", Counter, "Times that the origin, or the directory, was looked at.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Runs) })),
+		each("origin_failed_runs_total", Counter, "How many of these failed.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Failures) })),
+		each("origin_changes_total", Counter, "How many made a release.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Changes) })),
+		each("origin_requests_total", Counter, "Requests that listing the origin took.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Requests) })),
+		each("origin_fetched_bytes_total", Counter, "Content read from the origin.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Bytes) })),
+		each("origin_run_seconds", Gauge, "How long the last run took; absent before the first.", ofOrigin(func(o *Origin) (float64, bool) { return o.LastSeconds, o.Runs > 0 })),
+		each("origin_success_timestamp_seconds", Gauge, "When the last run without an error ended; absent before the first.", ofOrigin(func(o *Origin) (float64, bool) { return at(o.Success) })),
+		each("origin_left_out", Gauge, "Paths of the origin that cannot be published.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.LeftOut) })),
 	}
 }
 

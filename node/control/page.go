@@ -19,6 +19,8 @@ const (
 	maxViewers = 16
 	// shownPeers is how many peers the page lists, the nearest first. Chosen: a page that a phone still scrolls.
 	shownPeers = 50
+	// shownNodes is how many nodes the page lists of a collection, those that have least first.
+	shownNodes = 50
 	// shownAddrs is how many addresses of this node the page lists.
 	shownAddrs = 8
 )
@@ -28,10 +30,14 @@ var files embed.FS
 
 // pageTemplate is the page; its template "live" is what is sent again when it changes.
 var pageTemplate = template.Must(template.New("dashboard.html").Funcs(template.FuncMap{
+	"way":   func(w Way) string { return wayWords[w] },
 	"size":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 	"count": func(n uint64) string { return humanize.Comma(int64(min(n, 1<<62))) },
 	"rate":  func(f float64) string { return humanize.IBytes(uint64(max(f, 0))) + "/s" },
 }).ParseFS(files, "web/dashboard.html"))
+
+// wayWords are the ways as the page calls them.
+var wayWords = map[Way]string{WayDirect: "direct", WayLAN: "local network", WayRelay: "by a relay", WayNone: "not connected"}
 
 // view is what the page shows, worked out, so that the template only places it.
 type view struct {
@@ -68,6 +74,15 @@ type card struct {
 	Disk      string
 	DiskShare int // of the budget, in percent; -1 without one
 	HitShare  int // of a cache, in percent; -1 before the first request
+	Nodes     []nodeRow
+	MoreNodes int
+}
+
+// nodeRow is another node that has something of a collection.
+type nodeRow struct {
+	Holder
+	Short, Has, RTT string
+	Look            string // of Has
 }
 
 // peerRow is a peer in the list.
@@ -110,6 +125,17 @@ func compareRTT(a, b time.Duration) int {
 
 func cardOf(c Collection, now time.Time) card {
 	k := card{Collection: c, Title: cmp.Or(c.Name, c.ID.String()), Look: "bad", Percent: share(c.BytesHere, c.Bytes), DiskShare: -1, HitShare: -1}
+	for _, h := range c.Nodes[:min(len(c.Nodes), shownNodes)] {
+		row := nodeRow{Holder: h, Short: short(h.Peer), Has: h.Has(c.Head), RTT: roundTrip(h.RTT)}
+		switch {
+		case h.Release < c.Head || h.Release == 0:
+			row.Look = "note"
+		case h.Complete:
+			row.Look = "good"
+		}
+		k.Nodes = append(k.Nodes, row)
+	}
+	k.MoreNodes = c.NodesAll - len(k.Nodes)
 	gone := !c.Expires.IsZero() && now.After(c.Expires)
 	switch {
 	case c.Alarm != "":

@@ -55,7 +55,7 @@ func TestPageSaysWhatMatters(t *testing.T) {
 func TestPageIsNotMadeByOthers(t *testing.T) {
 	const bad = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
 	s := Status{Verdict: bad, ID: bad, Addrs: []string{bad}, Gateway: &Gateway{Local: "javascript:alert(1)", URL: "javascript:alert(1)"},
-		Collections: []Collection{{Name: bad, Phase: bad, Trouble: bad, Source: bad}}, Peers: []Peer{{ID: bad, Addr: bad, Transport: bad, RTT: 1}}, Bootstrap: []Bootstrap{{Addr: bad, Error: bad}}}
+		Collections: []Collection{{Name: bad, Phase: bad, Trouble: bad, Source: bad, Serving: Serving{NodesAll: 1, Nodes: []Holder{{Peer: bad, Gateway: "javascript:alert(1)", Way: Way(bad)}}}}}, Peers: []Peer{{ID: bad, Addr: bad, Transport: bad, RTT: 1}}, Bootstrap: []Bootstrap{{Addr: bad, Error: bad}}}
 	d := showing(t, DashboardConfig{Status: func() Status { return s }})
 	_, text := askPage(t, d, "GET / HTTP/1.1", "Host: localhost")
 	if strings.Contains(text, "<script>") || strings.Contains(text, "<img") || strings.Contains(text, `href="javascript`) {

@@ -29,7 +29,11 @@ func (l *ownSocket) Accept() (net.Conn, error) {
 		}
 		if !l.told {
 			l.told = true
-			l.log.Warn("another user tried the control socket and was sent away", "user", uid, "error", err)
+			attrs := []any{"user", uid}
+			if err != nil {
+				attrs = []any{"error", err} // then nobody knows who
+			}
+			l.log.Warn("another user tried the control socket and was sent away: run swarmnode as the user of the node", attrs...)
 		}
 		c.Close()
 	}

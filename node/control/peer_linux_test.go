@@ -1,6 +1,8 @@
 package control
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -68,6 +70,9 @@ func TestAnotherUser(t *testing.T) {
 		if err != nil {
 			t.Fatalf("as nobody: %v\n%s", err, out)
 		}
+		if !strings.Contains(string(out), "client: another user's") {
+			t.Errorf("the client does not say what is wrong:\n%s", out)
+		}
 		return string(out)
 	}
 	if got := asNobody(); !strings.Contains(got, "connect: permission denied") {
@@ -84,8 +89,11 @@ func TestAnotherUser(t *testing.T) {
 	}
 }
 
-// tryStatus asks for the status over a socket and tells on standard output what came.
+// tryStatus asks for the status over a socket and tells on standard output what came, and what the client makes of it.
 func tryStatus(path string) {
+	if _, err := NewClient(filepath.Dir(path)).Status(context.Background()); errors.Is(err, ErrOtherUser) {
+		os.Stdout.WriteString("client: another user's\n")
+	}
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		os.Stdout.WriteString(err.Error() + "\n")

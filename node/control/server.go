@@ -86,7 +86,8 @@ func Serve(ctx context.Context, home string, n Node, log *slog.Logger) error {
 			log.Debug("control: status not sent", "error", err)
 		}
 	})
-	mux.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n) })
+	mux.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n.Publish) })
+	mux.HandleFunc("POST /v1/publish/now", func(w http.ResponseWriter, r *http.Request) { servePublish(w, r, n.PublishNow) })
 	mux.HandleFunc("POST /v1/scrub", func(w http.ResponseWriter, r *http.Request) {
 		var req ScrubRequest
 		if err := json.NewDecoder(body(w, r)).Decode(&req); err != nil || req.Rate < 0 {
@@ -170,8 +171,8 @@ func body(w http.ResponseWriter, r *http.Request) io.Reader {
 	return http.MaxBytesReader(w, r.Body, maxRequest)
 }
 
-func servePublish(w http.ResponseWriter, r *http.Request, n Node) {
-	var req PublishRequest
+func servePublish[Q any](w http.ResponseWriter, r *http.Request, publish func(context.Context, Q, func(PublishProgress)) (PublishResult, error)) {
+	var req Q
 	dec := json.NewDecoder(body(w, r))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
@@ -193,7 +194,7 @@ func servePublish(w http.ResponseWriter, r *http.Request, n Node) {
 		err := errors.Join(to.SetWriteDeadline(last.Add(sendTimeout)), json.NewEncoder(w).Encode(rec), to.Flush())
 		over = err != nil || rec.Progress == nil
 	}
-	res, err := n.Publish(r.Context(), req, func(p PublishProgress) { send(record{Progress: &p}) })
+	res, err := publish(r.Context(), req, func(p PublishProgress) { send(record{Progress: &p}) })
 	if err != nil {
 		send(record{Error: err.Error()})
 		return

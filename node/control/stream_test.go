@@ -44,7 +44,7 @@ func TestJournal(t *testing.T) {
 	if len(all) != 3 || len(all[1].Message) > maxRecordText+len("…") || len(all[1].Attrs) != 0 {
 		t.Errorf("kept %q", messages(all))
 	}
-	if got, want := fmt.Sprint(all[0].Attrs), "[{collection x} {disk.free 7}]"; got != want {
+	if got, want := fmt.Sprint(all[0].Attrs), "[{collection x false} {disk.free 7 true}]"; got != want {
 		t.Errorf("attributes %s, want %s", got, want)
 	}
 	if got := next.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "www") {
@@ -85,7 +85,7 @@ func TestLogsStream(t *testing.T) {
 	log.Warn("two", "a", "b")
 	var got []LogRecord
 	keep := func(r LogRecord) error { got = append(got, r); return nil }
-	if err := NewClient(home).Logs(t.Context(), slog.LevelWarn, 10, false, keep); err != nil || len(got) != 1 || got[0].Attrs[0] != (LogAttr{"a", "b"}) {
+	if err := NewClient(home).Logs(t.Context(), slog.LevelWarn, 10, false, keep); err != nil || len(got) != 1 || got[0].Attrs[0] != (LogAttr{Key: "a", Value: "b"}) {
 		t.Errorf("warnings: %+v, %v", got, err)
 	}
 	came, ended := make(chan string, 10), make(chan error, 1)

@@ -42,7 +42,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		}
 		step := f.next(ctx)
 		for _, p := range step.Banned {
-			f.cfg.Log.Warn("peer sent wrong bytes and is banned", "peer", p, "collection", f.cfg.ID)
+			f.cfg.Log.Warn("peer sent wrong bytes and is banned: nothing to do, others are asked", "peer", p, "collection", f.cfg.ID)
 			f.cfg.Banned(p)
 		}
 		timer.Stop()
@@ -150,7 +150,7 @@ func (f *Fetcher) ask(ctx context.Context, r policy.Request, a *asked) {
 	case err == nil:
 		f.transfer.Finished(now, r.ID)
 	case wrong.Kind == policy.Bad:
-		f.cfg.Log.Warn("peer sent wrong bytes", "peer", r.Peer, "segment", wrong.Ref.Segment, "chunk", wrong.Ref.Index)
+		f.cfg.Log.Warn("peer sent wrong bytes: nothing to do, they were thrown away", "peer", r.Peer, "segment", wrong.Ref.Segment, "chunk", wrong.Ref.Index)
 		f.transfer.Failed(now, r.ID, wrong)
 	case f.held: // the peer is not to blame
 		f.transfer.Failed(now, r.ID, policy.Reason{Kind: policy.Busy})
@@ -205,7 +205,7 @@ func (f *Fetcher) failed(now time.Time, r policy.Request, failure *Failure, came
 // cannotStore stops the asking for a while: what came would be thrown away. The caller holds mu.
 func (f *Fetcher) cannotStore(now time.Time, err error) {
 	if f.trouble == nil {
-		f.cfg.Log.Warn("cannot store what arrives", "error", err, "collection", f.cfg.ID)
+		f.cfg.Log.Warn("cannot store what arrives: make room, or look at the disk", "error", err, "collection", f.cfg.ID)
 	}
 	f.trouble = err
 	if !now.Before(f.resume) { // else a request that was on its way when the trouble was noticed

@@ -60,7 +60,7 @@ func (l *accessLog) reopen() {
 	}
 	file, err := openAppend(l.name)
 	if err != nil {
-		l.log.Warn("gateway: the access log stays where it is", "error", err)
+		l.log.Warn("gateway: the access log stays where it is: look at the directory it is in", "error", err)
 		return
 	}
 	l.mu.Lock()
@@ -120,7 +120,7 @@ func (l *accessLog) write(r *http.Request, status int, bytes int64, when time.Ti
 	l.line = b
 	_, err := l.file.Write(b)
 	if err != nil && !l.failed {
-		l.log.Warn("gateway: the access log is not written", "error", err)
+		l.log.Warn("gateway: the access log is not written: look at the disk, then reload the node", "error", err)
 	}
 	l.failed = err != nil
 }

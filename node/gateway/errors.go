@@ -104,7 +104,7 @@ func (g *Gateway) failBody(w http.ResponseWriter, r *http.Request, path string, 
 		panic(http.ErrAbortHandler) // the client is gone
 	}
 	if !errors.Is(err, ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
-		g.cfg.Log.Warn("a file cannot be served", "path", path, "err", err)
+		g.cfg.Log.Warn("a file cannot be served: look at the disk, swarmnode scrub finds what else is damaged", "path", path, "error", err)
 	}
 	unavailable(w, retryAfter, "The file exists, but no mirror that is reached from here could give it in time. Try again in half a minute.")
 }

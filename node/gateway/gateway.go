@@ -129,11 +129,11 @@ func New(cfg Config) *Gateway {
 	}
 	return &Gateway{
 		cfg:     cfg,
-		nodes:   newRecent[content.Digest, content.Node](nodeBytes),
-		objects: newRecent[objectKey, *object](objectsKept),
-		layouts: newRecent[layoutKey, *layout](layoutBytes),
-		pages:   newRecent[pageKey, *page](pageBytes),
-		sums:    newRecent[sumsKey, *suiteSums](sumsKept),
+		nodes:   newAging[content.Digest, content.Node](nodeBytes, cfg.Now),
+		objects: newAging[objectKey, *object](objectsKept, cfg.Now),
+		layouts: newAging[layoutKey, *layout](layoutBytes, cfg.Now),
+		pages:   newAging[pageKey, *page](pageBytes, cfg.Now),
+		sums:    newAging[sumsKey, *suiteSums](sumsKept, cfg.Now),
 		turns:   newTurns(),
 		room:    newRoom(),
 		derived: newDerived(cfg.Now),

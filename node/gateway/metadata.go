@@ -96,7 +96,7 @@ func (g *Gateway) serveSigned(w http.ResponseWriter, r *http.Request, c *Collect
 		fail(w, http.StatusNotFound, fmt.Sprintf("This mirror has no %s of %s: it may be older than what it has, or not signed yet.", name, c.Name))
 		return
 	case err != nil:
-		g.cfg.Log.Warn("a signed file cannot be read", "collection", c.ID, "file", name, "err", err)
+		g.cfg.Log.Warn("a signed file cannot be read: look at the disk, start the node again", "collection", c.ID, "file", name, "error", err)
 		unavailable(w, retryAfter, "This mirror cannot read the file now. Try again in a moment, or take another mirror.")
 		return
 	}

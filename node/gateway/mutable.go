@@ -29,6 +29,10 @@ func mutable(p string) bool {
 	return !(ok && below != "" || strings.Contains(p, "/pool/")) || database(base)
 }
 
+// Mutable reports whether other bytes can come under this path with the next release: indexes and all that names other files, as
+// against packages, images and what has its hash in its name.
+func Mutable(p string) bool { return mutable(p) }
+
 // packed are the endings of packages, images and archives; a compressed file is one only if a .tar or .img is in it.
 var packed = map[string]bool{
 	".deb": true, ".udeb": true, ".ddeb": true, ".dsc": true, ".rpm": true, ".drpm": true, ".apk": true, ".tar": true, ".tgz": true, ".txz": true,

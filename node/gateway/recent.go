@@ -3,11 +3,17 @@ package gateway
 import (
 	"container/list"
 	"sync"
+	"time"
 )
+
+// recentLife is how long something is remembered that nobody asks for. Each release brings pages, paths and tree nodes of its own; nobody
+// asks for those of the one before once the connections that it was pinned for are gone (pinLife), and they would stay until the cache is full.
+const recentLife = 2 * pinLife
 
 // recent remembers what was used last, up to a total weight. What it holds is never changed, so it is handed to many at once.
 type recent[K comparable, V any] struct {
 	limit int
+	now   func() time.Time // nil: age does not count
 
 	mu     sync.Mutex // guards the rest
 	weight int
@@ -19,10 +25,18 @@ type remembered[K comparable, V any] struct {
 	key    K
 	value  V
 	weight int
+	used   time.Time
 }
 
 func newRecent[K comparable, V any](limit int) *recent[K, V] {
 	return &recent[K, V]{limit: limit, byKey: map[K]*list.Element{}}
+}
+
+// newAging makes a cache that also forgets what was not used for recentLife, when something new comes.
+func newAging[K comparable, V any](limit int, now func() time.Time) *recent[K, V] {
+	c := newRecent[K, V](limit)
+	c.now = now
+	return c
 }
 
 // get gives what was put under the key, if it is still here.
@@ -34,7 +48,9 @@ func (c *recent[K, V]) get(key K) (v V, ok bool) {
 		return v, false
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*remembered[K, V]).value, true
+	r := e.Value.(*remembered[K, V])
+	r.used = c.time()
+	return r.value, true
 }
 
 // put remembers a value and forgets the oldest ones. A value heavier than an eighth of the limit is not remembered: it would push out
@@ -45,12 +61,24 @@ func (c *recent[K, V]) put(key K, v V, weight int) {
 	if c.byKey[key] != nil || weight > c.limit/8 {
 		return
 	}
-	c.byKey[key] = c.order.PushFront(&remembered[K, V]{key, v, weight})
+	now := c.time()
+	c.byKey[key] = c.order.PushFront(&remembered[K, V]{key, v, weight, now})
 	c.weight += weight
-	for c.weight > c.limit {
+	for {
 		last := c.order.Back()
-		old := c.order.Remove(last).(*remembered[K, V])
+		old := last.Value.(*remembered[K, V])
+		if c.weight <= c.limit && now.Sub(old.used) < recentLife {
+			return
+		}
+		c.order.Remove(last)
 		delete(c.byKey, old.key)
 		c.weight -= old.weight
 	}
+}
+
+func (c *recent[K, V]) time() time.Time {
+	if c.now == nil {
+		return time.Time{}
+	}
+	return c.now()
 }

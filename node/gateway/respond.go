@@ -130,7 +130,7 @@ func (s *Server) answered(w *response, r *http.Request, began time.Time) {
 	broken := recover()
 	w.end(broken != nil)
 	if broken != nil && broken != http.ErrAbortHandler {
-		s.cfg.Log.Error("gateway: a request met a bug, please report it", "path", r.URL.Path, "problem", fmt.Sprint(broken))
+		s.cfg.Log.Error("gateway: a request met a bug: please report it", "path", r.URL.Path, "problem", fmt.Sprint(broken))
 		s.cfg.Log.Debug("gateway: where the bug is", "stack", string(debug.Stack()))
 	}
 	class := w.status / 100

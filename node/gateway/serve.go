@@ -102,7 +102,7 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c *Collection, f 
 			err = from.copy(ctx, w, b, nextByte)
 		}
 		if err != nil {
-			g.cfg.Log.Debug("an answer was cut", "path", f.path, "err", err)
+			g.cfg.Log.Debug("an answer was cut", "path", f.path, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 	}

@@ -79,7 +79,7 @@ func (p *keyPair) refresh() {
 	p.seen = v
 	pair, err := p.load()
 	if err != nil {
-		p.log.Warn("gateway: the changed certificate is not used, the one before stays", "error", err)
+		p.log.Warn("gateway: the changed certificate is not used, the one before stays: repair the files, they are read again by themselves", "error", err)
 		return
 	}
 	p.pair = pair

@@ -1,5 +1,5 @@
 // Package limit holds a node to what its operator gives: so many bytes a second to others and from them, over all protocols
-// together, and so many in a calendar month. What is decided is in package policy ([policy.Ration], [policy.Schedule],
+// together, and so many in a calendar month; what it is handed is counted with the headers that go with it. What is decided is in package policy ([policy.Ration], [policy.Schedule],
 // [policy.Months]); here are the clock, those who wait, and the file that remembers the month. Others meet a [Limiter] through
 // interfaces of their own.
 package limit
@@ -24,6 +24,13 @@ const (
 	// freePiece is how much is granted at a time without a limit, so that one that is set meanwhile acts soon. At 10 Gbit/s that is
 	// every 200 µs.
 	freePiece = 256 << 10
+	// headerShare is the part of the bytes handed in, one in so many, that is added for what nobody sees who writes to a connection:
+	// headers of IP and TCP (52 bytes to 1448), of TLS and streams, acknowledgements, what is sent twice. On a wire with packets of
+	// 1500 bytes it is 3.8-4.3 % (.ci/e2e/figures-limits.sh).
+	headerShare = 25
+	// talkHeaders and talkAnswer are what a piece of talk takes on top of itself: most are alone in a packet, with headers of IP, TCP, TLS
+	// and a stream, which is acknowledged by itself, and there are pings and windows between them.
+	talkHeaders, talkAnswer = 104, 52
 	// retryAtMost is the longest that somebody is told to stay away when the month's bytes are used up: the operator may give more.
 	retryAtMost = time.Hour
 )
@@ -119,7 +126,7 @@ func (l *Limiter) Send(ctx context.Context, to netip.Addr, n int) (int, error) {
 		return n, nil
 	}
 	n, err := l.up.take(ctx, to, n)
-	l.sent.Add(int64(n))
+	l.sent.Add(onWire(n))
 	return n, err
 }
 
@@ -128,9 +135,34 @@ func (l *Limiter) Receive(ctx context.Context, from netip.Addr, n int) error {
 	if n <= 0 || l.Local(from) {
 		return nil
 	}
-	l.received.Add(int64(n))
+	l.received.Add(onWire(n))
 	return l.down.takeAll(ctx, from, n)
 }
+
+// Spend counts what has moved to or from an address outside of [Limiter.Send] and [Limiter.Receive]: what nodes say to each other so
+// that the swarm holds together. It never waits; those who send and receive wait for it.
+func (l *Limiter) Spend(addr netip.Addr, sent, received int) {
+	if l.Local(addr) {
+		return
+	}
+	out, in := 0, 0
+	if sent > 0 {
+		out, in = sent+talkHeaders, talkAnswer
+	}
+	if received > 0 {
+		out, in = out+talkAnswer, in+received+talkHeaders
+	}
+	l.sent.Add(int64(out))
+	l.received.Add(int64(in))
+	l.up.spend(out)
+	l.down.spend(in)
+}
+
+// onWire is how many bytes pass when n are handed to a connection.
+func onWire(n int) int64 { return int64(n) + (int64(n)+headerShare-1)/headerShare }
+
+// handed is what may be handed to connections for a rate to pass; 0: no limit.
+func handed(rate policy.Rate) int64 { return int64(rate) / (headerShare + 1) * headerShare }
 
 // Closed reports whether an address gets nothing any more since the bytes of this month are used up, and when it had better ask again.
 func (l *Limiter) Closed(to netip.Addr) (after time.Duration, closed bool) {
@@ -213,7 +245,7 @@ func (l *Limiter) remember(write func() error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := write(); err != nil {
-		l.cfg.Log.Warn("how much was sent this month is not remembered", "file", l.cfg.File, "error", err)
+		l.cfg.Log.Warn("how much was sent this month is not remembered: look at the disk of the home directory", "file", l.cfg.File, "error", err)
 	}
 }
 
@@ -226,18 +258,18 @@ func (l *Limiter) look() {
 	month.Received += l.received.Swap(0)
 	limits, why := l.cfg.Schedule.At(now, l.given)
 	if limits != l.now || !slices.Equal(why, l.why) {
-		l.cfg.Log.Info("limits", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
+		l.cfg.Log.Info("these limits count now", "upload", limits.Upload, "download", limits.Download, "schedule", strings.Join(why, "; "))
 	}
 	l.now, l.why = limits, why
 	l.monthly.Store(limits.Monthly)
 	l.before.Store(month.Sent)
 	over := l.Over()
 	l.mu.Unlock()
-	l.up.set(int64(limits.Upload))
-	l.down.set(int64(limits.Download))
+	l.up.set(handed(limits.Upload))
+	l.down.set(handed(limits.Download))
 	if l.closed.Swap(over) != over {
 		if over {
-			l.cfg.Log.Warn("this month's bytes are used up: nothing is given to others until the month ends or there is a new limit",
+			l.cfg.Log.Warn("this month's bytes are used up, nothing is given to others until the month ends: swarmnode limits set monthly=... gives more",
 				"monthly", limits.Monthly, "ends", policy.MonthEnds(now))
 		}
 		if l.cfg.Changed != nil {

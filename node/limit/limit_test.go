@@ -46,7 +46,7 @@ func send(ctx context.Context, l *Limiter, to netip.Addr) (all int64) {
 		if err != nil {
 			return all
 		}
-		all += int64(n)
+		all += onWire(n)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestUploadKeepsTheRate(t *testing.T) {
 					if err != nil {
 						return
 					}
-					sent.Add(int64(n))
+					sent.Add(onWire(n))
 				}
 			})
 		}
@@ -110,6 +110,69 @@ func TestScheduleActs(t *testing.T) {
 	})
 }
 
+// A clock that is set back, or wrong for a while, neither stops those who wait nor gives them more, and takes nothing from the month.
+func TestClockIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var set atomic.Int64
+		now := func() time.Time { return time.Now().UTC().Add(time.Duration(set.Load())) }
+		l := open(t, Config{Limits: policy.Limits{Upload: 1_000_000}, Now: now})
+		defer begin(t, l)()
+		for _, by := range []time.Duration{0, -time.Hour, -90 * 24 * time.Hour, time.Hour, 0} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			go func() { // while somebody waits
+				time.Sleep(5 * time.Second)
+				set.Store(int64(by))
+			}()
+			if got := send(ctx, l, far); got < 19.5e6 || got > 20.5e6 {
+				t.Errorf("set by %s: %d bytes in 20 s at 1 MB/s", by, got)
+			}
+			cancel()
+		}
+		if got := l.Stats().Month; got.Name != "2000-01" || got.Sent < 55e6 {
+			t.Errorf("in the end: %+v", got)
+		}
+	})
+}
+
+// A new rate acts at once in both directions, also for those who wait already.
+func TestNewRateActs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Upload: 10_000_000, Download: 10_000_000}})
+		defer begin(t, l)()
+		for _, rate := range []struct {
+			text  string
+			bytes float64
+		}{{"64kbit", 8e3}, {"80Mbit", 1e7}, {"64kbit", 8e3}, {"8Mbit", 1e6}} {
+			var moved [2]atomic.Int64
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			all.Go(func() {
+				for n, err := l.Send(ctx, far, 64<<10); err == nil; n, err = l.Send(ctx, far, 64<<10) {
+					moved[0].Add(onWire(n))
+				}
+			})
+			all.Go(func() {
+				for l.Receive(ctx, far, 4<<10) == nil {
+					moved[1].Add(onWire(4 << 10))
+				}
+			})
+			time.Sleep(2 * time.Second) // some wait under the old rate
+			if err := l.Set(map[string]string{"upload": rate.text, "download": rate.text}); err != nil {
+				t.Fatal(err)
+			}
+			up, down := moved[0].Load(), moved[1].Load()
+			time.Sleep(20 * time.Second)
+			for i, got := range []int64{moved[0].Load() - up, moved[1].Load() - down} {
+				if want := 20 * rate.bytes; float64(got) < 0.95*want || float64(got) > 1.05*want+70_000 {
+					t.Errorf("%s, direction %d: then %d bytes in 20 s, want %.0f and a piece that waits already", rate.text, i, got, want)
+				}
+			}
+			cancel()
+			all.Wait()
+		}
+	})
+}
+
 func TestLocalNetworkIsFree(t *testing.T) {
 	l := open(t, Config{Limits: policy.Limits{Upload: policy.MinRate, Download: policy.MinRate, Monthly: 1}})
 	if n, err := l.Send(t.Context(), near, 1<<30); n != 1<<30 || err != nil {
@@ -134,6 +197,39 @@ func TestLocalNetworkIsFree(t *testing.T) {
 	}
 }
 
+// What is spent never waits, counts for the month, and is paid for by those who wait.
+func TestSpend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{Limits: policy.Limits{Upload: 1_000_000, Download: 1_000_000, Monthly: 20_000_000}})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var others sync.WaitGroup
+		others.Go(func() {
+			for range 100 {
+				before := time.Now()
+				l.Spend(far, 50_000, 20_000)
+				l.Spend(near, 1<<20, 1<<20)
+				if waited := time.Since(before); waited != 0 {
+					t.Errorf("it waited %s", waited)
+				}
+				time.Sleep(time.Second / 10)
+			}
+		})
+		all := send(ctx, l, far)
+		others.Wait()
+		if all < 4.7e6 || all > 5.3e6 {
+			t.Errorf("beside 5 MB at 1 MB/s %d bytes were sent in 10 s", all)
+		}
+		if m := l.Stats().Month; m.Sent != all+100*(50_000+talkHeaders+talkAnswer) || m.Received != 100*(20_000+talkHeaders+talkAnswer) {
+			t.Errorf("counted %+v, with %d bytes that waited", m, all)
+		}
+		l.Spend(far, 15_000_000, 0)
+		if _, closed := l.Closed(far); !closed {
+			t.Error("what is spent does not use the month up")
+		}
+	})
+}
+
 func TestDownloadKeepsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, Config{Limits: policy.Limits{Download: 1_000_000}})
@@ -143,10 +239,10 @@ func TestDownloadKeepsTheRate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(start); took < 29*time.Second || took > 31*time.Second {
-			t.Errorf("30 MB at 1 MB/s took %s", took)
+		if took := time.Since(start); took < 30*time.Second || took > 32*time.Second {
+			t.Errorf("31.2 MB at 1 MB/s took %s", took)
 		}
-		if got := l.Stats().Month; got.Received != 30_000_000 || got.Sent != 0 {
+		if got := l.Stats().Month; got.Received != 100*onWire(300_000) || got.Sent != 0 {
 			t.Errorf("counted %+v", got)
 		}
 	})
@@ -157,19 +253,19 @@ func TestMonthIsUsedUp(t *testing.T) {
 	told := 0
 	l := open(t, Config{Limits: policy.Limits{Monthly: 1_000_000}, Now: func() time.Time { return now }, Changed: func() { told++ }})
 	for range 4 {
-		l.Send(t.Context(), far, 249_999)
+		l.Send(t.Context(), far, 240_000)
 	}
 	if _, closed := l.Closed(far); closed {
-		t.Error("closed with 4 bytes left")
+		t.Error("closed with 1,600 bytes left")
 	}
-	l.Send(t.Context(), far, 4)
+	l.Send(t.Context(), far, 1_600)
 	if after, closed := l.Closed(far); !closed || after != 30*time.Minute {
 		t.Errorf("used up half an hour before the month ends: %s, %v", after, closed)
 	}
 	if _, closed := l.Closed(near); closed {
 		t.Error("the local network is closed")
 	}
-	if s := l.Stats(); !s.Over || s.Month.Sent != 1_000_000 || told != 1 {
+	if s := l.Stats(); !s.Over || s.Month.Sent != 4*onWire(240_000)+onWire(1_600) || told != 1 {
 		t.Errorf("%+v, told %d times", s, told)
 	}
 	if err := l.Set(map[string]string{"monthly": "2MB"}); err != nil || l.Over() || told != 2 {
@@ -206,7 +302,7 @@ func TestMonthSurvives(t *testing.T) {
 		for second := range 200 {
 			for range 4 { // 1 MiB a second
 				n, _ := l.Send(t.Context(), far, 256<<10)
-				sent += int64(n)
+				sent += onWire(n)
 			}
 			l.Receive(t.Context(), far, 100)
 			time.Sleep(time.Second + time.Millisecond)
@@ -216,7 +312,7 @@ func TestMonthSurvives(t *testing.T) {
 			}
 		}
 		stop()
-		if got := open(t, cfg).Stats().Month; got.Sent != sent || got.Received != 20_000 {
+		if got := open(t, cfg).Stats().Month; got.Sent != sent || got.Received != 200*onWire(100) {
 			t.Errorf("after the end: %+v, want %d sent", got, sent)
 		}
 	})

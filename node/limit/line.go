@@ -63,6 +63,16 @@ func (l *line) takeAll(ctx context.Context, addr netip.Addr, n int) error {
 	return err
 }
 
+// spend takes n bytes that have moved already, and waits for nothing.
+func (l *line) spend(n int) {
+	if !l.limited.Load() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ration.Spend(l.now(), int64(n))
+}
+
 // wait waits for n bytes. The caller holds mu, which it gives back.
 func (l *line) wait(ctx context.Context, addr netip.Addr, n int) (int, error) {
 	t := l.ration.Ask(l.now(), policy.Group(addr), int64(n))

@@ -182,7 +182,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := c.Evict(); err != nil {
-			c.log.Warn("the cache cannot free what it holds", "reason", err)
+			c.log.Warn("the cache cannot free what it holds: look at the disk", "error", err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"swarmnode/content"
@@ -27,7 +28,7 @@ func (m *Mirror) Clean(now time.Time) error {
 	keep := st
 	keep.Kept = nil
 	for _, k := range st.Kept {
-		if now.Sub(k.Replaced) < m.cfg.Grace {
+		if now.Sub(k.Replaced) < m.cfg.Grace || m.cfg.Export != nil && m.cfg.Export.Keeps(k.Manifest) {
 			keep.Kept = append(keep.Kept, k)
 		}
 	}
@@ -50,6 +51,9 @@ func (m *Mirror) Clean(now time.Time) error {
 	if err := m.free(served.infos, live); err != nil {
 		return err
 	}
+	if err := m.dropExported(keep); err != nil {
+		return err
+	}
 	if err := keep.write(filepath.Join(m.cfg.Dir, stateFile)); err != nil {
 		return err
 	}
@@ -58,6 +62,17 @@ func (m *Mirror) Clean(now time.Time) error {
 	m.cfg.Changed()
 	m.mu.Unlock()
 	return m.compact(keep, target)
+}
+
+// dropExported removes the exported files of the releases that are forgotten. Their chunks are dropped already, so that nobody takes
+// them for damaged.
+func (m *Mirror) dropExported(keep state) error {
+	if m.cfg.Export == nil {
+		return nil
+	}
+	return m.cfg.Export.Drop(func(d content.Digest) bool {
+		return d == keep.Served || slices.ContainsFunc(keep.Kept, func(k kept) bool { return k.Manifest == d })
+	})
 }
 
 func (m *Mirror) directoryOf(manifest content.Digest) ([]content.SegmentInfo, error) {

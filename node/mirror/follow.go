@@ -109,7 +109,7 @@ func (m *Mirror) describe(ctx context.Context, head gossip.Head) (*content.Manif
 		if ctx.Err() != nil {
 			return nil, nil, err
 		}
-		m.cfg.Log.Debug("the delta does not help", "release", next.Release, "reason", err)
+		m.cfg.Log.Debug("the delta does not help", "release", next.Release, "error", err)
 	}
 	var infos []content.SegmentInfo
 	err = m.fetching(ctx, func() (err error) {

@@ -90,7 +90,7 @@ func (l *Listener) Message(_ context.Context, from gossip.PeerID, kind gossip.Ki
 		}
 	}
 	if d.Err != nil {
-		l.cfg.Log.Debug("announcement not accepted", "from", from, "verdict", d.Verdict, "reason", d.Err)
+		l.cfg.Log.Debug("announcement not accepted", "from", from, "verdict", d.Verdict, "error", d.Err)
 	}
 	return d.Verdict
 }

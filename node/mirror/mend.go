@@ -18,7 +18,7 @@ func (m *Mirror) Stored(ref content.Ref, n int) {
 
 // Bad says that a chunk on disk had lost its bytes and was dropped: it is fetched again.
 func (m *Mirror) Bad(ref content.Ref, path string) {
-	m.cfg.Log.Warn("a chunk on disk is damaged: it is fetched again", "segment", ref.Segment, "chunk", ref.Index, "file", path)
+	m.cfg.Log.Warn("a chunk on disk is damaged, it is fetched again: look at the disk", "segment", ref.Segment, "chunk", ref.Index, "file", path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lose(ref.Segment)
@@ -87,7 +87,7 @@ func (m *Mirror) mend() {
 		}
 		t, err := m.table(info.Table)
 		if err != nil {
-			m.cfg.Log.Debug("cannot fetch a damaged chunk again", "segment", n, "reason", err)
+			m.cfg.Log.Debug("cannot fetch a damaged chunk again", "segment", n, "error", err)
 			continue
 		}
 		m.lost[n], m.wanted[n] = true, true

@@ -50,7 +50,15 @@ type Fetcher interface {
 	Wait(ctx context.Context) error
 }
 
-// Config is what a Mirror works with. All fields but Cache, Held, Grace, Served, Changed and Log are required.
+// Export is a tree outside in which the content of releases lies; package export has it.
+type Export interface {
+	// Keeps reports whether the content of a release has to stay although its grace time is over.
+	Keeps(manifest content.Digest) bool
+	// Drop removes the files that only releases have which are not kept any more.
+	Drop(kept func(manifest content.Digest) bool) error
+}
+
+// Config is what a Mirror works with. All fields but Cache, Held, Export, Grace, Served, Changed and Log are required.
 type Config struct {
 	ID           content.ID
 	Dir          string // of the collection, for the state
@@ -60,6 +68,7 @@ type Config struct {
 	Availability *Availability
 	Cache        *Cache                  // of a node that keeps only what is asked for; nil: all is kept
 	Held         func(uint64) bool       // whether others have a release with this number or a newer one; required with Cache
+	Export       Export                  // nil: none
 	Grace        time.Duration           // default DefaultGrace
 	Served       func(*content.Manifest) // called when another release is served, one call at a time; may be nil
 	Changed      func()                  // called when Releases gives something else; it must not wait or call the Mirror; may be nil
@@ -134,7 +143,7 @@ func Open(cfg Config) (*Mirror, error) {
 	var err error
 	m.state, err = readState(filepath.Join(cfg.Dir, stateFile))
 	if errors.Is(err, errDamagedState) {
-		cfg.Log.Warn("a file of this node is damaged", "collection", cfg.ID, "reason", err)
+		cfg.Log.Warn("a file of this node is damaged and is made again: look at the disk", "collection", cfg.ID, "error", err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -144,7 +153,7 @@ func Open(cfg Config) (*Mirror, error) {
 		return m, m.fitCache()
 	}
 	if err := m.resume(); err != nil {
-		cfg.Log.Warn("the served release is not whole on disk: it is fetched again", "collection", cfg.ID, "reason", err)
+		cfg.Log.Warn("the served release is not whole on disk, it is fetched again: look at the disk", "collection", cfg.ID, "error", err)
 	}
 	return m, m.fitCache()
 }
@@ -286,7 +295,7 @@ func (m *Mirror) followOne(ctx context.Context, head gossip.Head) (gossip.Head, 
 		return head, false
 	}
 	m.update(func(p *Progress) { p.Trouble = err })
-	m.cfg.Log.Warn("cannot take in the release", "collection", m.cfg.ID, "release", head.Release, "reason", err, "again_in", retryEvery)
+	m.cfg.Log.Warn("cannot take in the release: it is tried again by itself; the error says what is missing", "collection", m.cfg.ID, "release", head.Release, "error", err, "again_in", retryEvery)
 	select {
 	case <-ctx.Done():
 		return head, false

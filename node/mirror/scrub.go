@@ -171,7 +171,7 @@ func (s *Scrubber) Run(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 			if err != nil && !errors.Is(err, errAgain) {
-				s.cfg.Log.Warn("the scrub stopped and goes on later", "reason", err)
+				s.cfg.Log.Warn("the scrub stopped and goes on later: look at the disk", "error", err)
 			}
 			rate = 0
 		}
@@ -288,7 +288,7 @@ func (s *Scrubber) Mend(ctx context.Context) error {
 			seen = bad
 			s.forget(lost)
 		} else if ctx.Err() == nil {
-			s.cfg.Log.Debug("metadata that was damaged is not here again yet", "reason", err)
+			s.cfg.Log.Debug("metadata that was damaged is not here again yet", "error", err)
 		}
 	}
 }
@@ -341,7 +341,7 @@ func (p *pass) metadata(ctx context.Context) error {
 	if p.cfg.Trust != nil {
 		checked, bad, err := p.cfg.Trust()
 		if bad > 0 {
-			p.cfg.Log.Warn("trust files on disk were damaged and are written anew", "files", bad)
+			p.cfg.Log.Warn("trust files on disk were damaged and are written anew: look at the disk", "files", bad)
 		}
 		p.mu.Lock()
 		p.at.Checked += int64(checked)
@@ -379,7 +379,7 @@ func (p *pass) metadata(ctx context.Context) error {
 }
 
 func (p *pass) badBlock(d content.Digest) {
-	p.cfg.Log.Warn("a metadata block was damaged on disk", "block", d.BlockCID())
+	p.cfg.Log.Warn("a metadata block was damaged on disk, it is fetched again: look at the disk", "block", d.BlockCID())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.blocks[d] = true

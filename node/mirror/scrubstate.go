@@ -55,7 +55,7 @@ func (s *Scrubber) save() {
 		err = durable.WriteFile(filepath.Join(s.cfg.Dir, scrubFile), append(raw, '\n'), 0o644)
 	}
 	if err != nil {
-		s.cfg.Log.Warn("the position of the scrub is not kept", "reason", err)
+		s.cfg.Log.Warn("the position of the scrub is not kept: look at the disk", "error", err)
 	}
 }
 
@@ -122,6 +122,6 @@ func (m *Mirror) deltaAgain(ctx context.Context, r *release, lost []content.Dige
 	ctx, cancel := context.WithTimeout(ctx, deltaPatience)
 	defer cancel()
 	if err := m.blocks(ctx, parts); err != nil {
-		m.cfg.Log.Debug("the delta that was damaged is not here again", "release", r.Release, "reason", err)
+		m.cfg.Log.Debug("the delta that was damaged is not here again", "release", r.Release, "error", err)
 	}
 }

@@ -99,7 +99,7 @@ func (m *Mirror) clean(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := m.Clean(time.Now()); err != nil {
-			m.cfg.Log.Warn("cannot free what is past its grace", "collection", m.cfg.ID, "reason", err)
+			m.cfg.Log.Warn("cannot free what is past its grace: look at the disk; it is tried again by itself", "collection", m.cfg.ID, "error", err)
 		}
 	}
 }

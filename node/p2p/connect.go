@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"swarmnode/gossip"
@@ -51,6 +53,9 @@ const (
 	punchWait = 20 * time.Second
 	// punchLook is how often that is looked at.
 	punchLook = 20 * time.Millisecond
+	// punchReadyWait is how long a host that has just started gets to learn at which address others see it: the library looks after
+	// 0.25 s, 0.75 s, 1.75 s and 3.75 s.
+	punchReadyWait = 4 * time.Second
 )
 
 // ErrOnlyRelayed says that a peer was met through a relay, and that the routers in between let no direct connection through.
@@ -106,14 +111,26 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 	if s, ok := h.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(info.ID)
 	}
-	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+	known := info.Addrs
+	if h.reach.behind.Load() {
+		known = alsoQUIC(known)
+	}
+	h.host.Peerstore().AddAddrs(info.ID, known, peerstore.TempAddrTTL)
+	ready := h.canPunch()
 	// Not the host's Connect, which waits until the peer has said what it is.
 	conn, err := h.host.Network().DialPeer(dctx, info.ID)
+	if err == nil && conn.Stat().Limited && !ready && h.waitCanPunch(dctx) {
+		// The other node has asked for hole punching when this one could not do it yet, and asks once for each connection.
+		if err := conn.Close(); err != nil {
+			h.cfg.Log.Debug("a relayed connection is not closed well", "peer", info.ID, "error", err)
+		}
+		conn, err = h.host.Network().DialPeer(dctx, info.ID)
+	}
 	if err != nil {
 		err = dialError(info, err)
 		var mismatch *PeerMismatchError
 		if errors.As(err, &mismatch) { // or every later attempt would try there again
-			h.host.Peerstore().SetAddrs(info.ID, info.Addrs, 0)
+			h.host.Peerstore().SetAddrs(info.ID, known, 0)
 		}
 		return err
 	}
@@ -121,6 +138,26 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 		return h.waitDirect(ctx, info.ID)
 	}
 	return nil
+}
+
+// canPunch reports whether the library takes part in hole punching yet: it does once an address is known at which others see
+// this node.
+func (h *Host) canPunch() bool { return slices.Contains(h.host.Mux().Protocols(), holepunch.Protocol) }
+
+// waitCanPunch gives a host that has just started the moment until it can.
+func (h *Host) waitCanPunch(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, punchReadyWait)
+	defer cancel()
+	tick := time.NewTicker(punchLook)
+	defer tick.Stop()
+	for !h.canPunch() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // waitDirect waits until a peer that was met through a relay is connected directly: it tries that now, for it was called.

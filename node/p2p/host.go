@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
@@ -27,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"swarmnode/gossip"
 )
@@ -39,8 +41,9 @@ const (
 	// firstWindow and maxWindow are the flow control windows of a stream over TCP: the first makes the first
 	// round-trip times count, the second bounds what a stream that nobody reads holds.
 	firstWindow, maxWindow = 1 << 20, 4 << 20
-	// relayData bounds a relayed connection: relays are for signalling only.
-	relayData = 1 << 20
+	// relayData bounds a relayed connection, each way: relays are for signalling only, which is some kilobytes. It is the library's
+	// figure; with more, a public node is of use to those who want to hide where their traffic comes from.
+	relayData = 128 << 10
 	// observers is how many peers have to see us at an address before it is told to others. The library's four are
 	// too many for a small swarm.
 	observers = 2
@@ -75,6 +78,17 @@ type lifetime struct {
 // New makes a host that serves what the handlers give. It listens, and answers who connects; [Host.Run] connects to
 // others. Close it in any case.
 func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
+	return newOver(ctx, cfg, handlers, wire{probe: probe})
+}
+
+// wire is the network under a host.
+type wire struct {
+	transports []libp2p.Option          // empty: TCP and QUIC of this machine
+	probe      func(ma.Multiaddr) error // whether an address is free to listen on
+}
+
+// newOver is New on a network that a test may simulate.
+func newOver(ctx context.Context, cfg Config, handlers Handlers, w wire) (*Host, error) {
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -86,7 +100,7 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := planListen(cfg)
+	plan, err := planListen(cfg, w.probe)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +111,9 @@ func New(ctx context.Context, cfg Config, handlers Handlers) (*Host, error) {
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
 		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, lifetime: lifetime{stopped: make(chan struct{})}}
 	if err := h.peers.bad.load(time.Now()); err != nil {
-		cfg.Log.Warn("the bans cannot be read and are forgotten", "file", cfg.BansFile, "error", err)
+		cfg.Log.Warn("the bans cannot be read and are forgotten: look at the disk of the home directory", "file", cfg.BansFile, "error", err)
 	}
-	if h.host, err = newLibp2p(cfg, key, h); err != nil {
+	if h.host, err = newLibp2p(cfg, key, h, w.transports); err != nil {
 		return nil, fmt.Errorf("start the p2p host: %w", err)
 	}
 	h.ready.Store(true)
@@ -145,10 +159,13 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 		}
 	}
 	if err := h.keeper.load(h.cfg.PeersFile); err != nil {
-		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored", "file", h.cfg.PeersFile, "error", err)
+		h.cfg.Log.Warn("the remembered peers cannot be read and are ignored: look at the disk of the home directory", "file", h.cfg.PeersFile, "error", err)
 	}
-	if err := plan.listen(h.host.Network()); err != nil {
+	if err := plan.listen(h.host.Network()); err != nil && !h.cfg.Client { // a client does without
 		return err
+	}
+	if listening, err := h.host.Network().InterfaceListenAddresses(); err == nil && !h.cfg.Public {
+		h.reach.guess(listening)
 	}
 	if h.note != "" {
 		h.cfg.Log.Debug(h.note) // who runs the host is told by ListenNote
@@ -159,7 +176,7 @@ func (h *Host) start(ctx context.Context, plan listenPlan) error {
 var setObservers sync.Once // the library keeps the number in a package variable
 
 // newLibp2p makes the library's host. Of h it uses only what is there before that host is.
-func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
+func newLibp2p(cfg Config, key crypto.PrivKey, h *Host, transports []libp2p.Option) (host.Host, error) {
 	gater := h.peers.bad
 	setObservers.Do(func() { observedaddrs.ActivationThresh = observers })
 	rm, err := newResourceManager()
@@ -172,22 +189,28 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
 	}
 	mux := *yamux.DefaultTransport.Config()
 	mux.InitialStreamWindowSize, mux.MaxStreamWindowSize = firstWindow, maxWindow
-	opts := []libp2p.Option{
+	if len(transports) == 0 {
+		transports = []libp2p.Option{libp2p.Transport(gater.arrivals.newTCP), libp2p.Transport(libp2pquic.NewTransport)}
+	}
+	opts := slices.Concat(transports, []libp2p.Option{
 		libp2p.Identity(key),
-		libp2p.Transport(gater.arrivals.newTCP), libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New), libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux)),
 		libp2p.ResourceManager(rm), libp2p.ConnectionManager(cm), libp2p.ConnectionGater(gater),
 		// In a small swarm the black-hole detection never sees enough dials to let AutoNAT answer (go-libp2p issue 3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(h.reach.rank), swarm.WithDialTimeout(10*time.Second), swarm.WithDialTimeoutLocal(3*time.Second)),
 		libp2p.UserAgent(cfg.UserAgent), libp2p.ProtocolVersion(protocolVersion), libp2p.DisableMetrics(),
-	}
-	if cfg.Client {
-		return libp2p.New(append(opts, libp2p.DisableRelay(), libp2p.NoListenAddrs)...)
+	})
+	if cfg.Limit != nil {
+		opts = append(opts, libp2p.BandwidthReporter(talk{metrics.NewBandwidthCounter(), h}))
 	}
 	opts = append(opts, libp2p.EnableRelay(), libp2p.NoListenAddrs, // it listens once all handlers are there
-		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)), libp2p.EnableAutoNATv2(),
+		libp2p.EnableHolePunching(holepunch.WithTracer(h.reach)))
+	if cfg.Client { // where it listens is told in hole punching only
+		return libp2p.New(append(opts, libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }))...)
+	}
+	opts = append(opts, libp2p.EnableAutoNATv2(),
 		// The DHT's mode and AutoRelay listen to version 1 only.
 		libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	if cfg.NATPortMap {
@@ -195,7 +218,8 @@ func newLibp2p(cfg Config, key crypto.PrivKey, h *Host) (host.Host, error) {
 	}
 	rc := relay.DefaultResources()
 	rc.Limit.Data, rc.MaxReservationsPerIP = relayData, 32
-	opts = append(opts, libp2p.EnableRelayService(relay.WithResources(rc))) // it runs while this node is known to be public
+	// It runs while this node is known to be public.
+	opts = append(opts, libp2p.EnableRelayService(append(relayed{cfg.Limit, h.stopped}.options(), relay.WithResources(rc))...))
 	if cfg.Public {
 		opts = append(opts, libp2p.ForceReachabilityPublic())
 	} else {
@@ -251,7 +275,7 @@ func (h *Host) Run(ctx context.Context) error {
 	if h.cfg.MDNS && !h.cfg.Client {
 		stop, err := h.startMDNS(ctx, &parts)
 		if err != nil {
-			h.cfg.Log.Warn("nodes on the LAN are not found by mDNS", "error", err)
+			h.cfg.Log.Warn("nodes on the LAN are not found by mDNS: give their addresses with --bootstrap, or say --no-mdns", "error", err)
 		} else {
 			defer stop()
 		}
@@ -274,7 +298,7 @@ func (h *Host) Close() error {
 		h.closed = true
 		h.mu.Unlock()
 		if serr := h.savePeers(); serr != nil {
-			h.cfg.Log.Warn("the peers were not remembered", "file", h.cfg.PeersFile, "error", serr)
+			h.cfg.Log.Warn("the peers were not remembered: look at the disk of the home directory", "file", h.cfg.PeersFile, "error", serr)
 		}
 		close(h.stopped)
 		if h.dht != nil {

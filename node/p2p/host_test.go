@@ -353,8 +353,8 @@ func TestDHT(t *testing.T) {
 			return ok
 		})
 	}
-	if n := len(client.host.Network().ListenAddresses()); n != 0 {
-		t.Errorf("the client listens on %d addresses", n)
+	if n := len(client.Addrs()); n != 0 {
+		t.Errorf("the client tells of %d addresses", n)
 	}
 	if err := client.Find(t.Context(), content.NewID([]byte("other")), func(p gossip.PeerID) { t.Errorf("%s has it", p) }); err != nil {
 		t.Error(err)
@@ -389,7 +389,11 @@ func TestMDNS(t *testing.T) {
 	b := newHost(t, Config{Listen: []string{":0"}, MDNS: true}, Handlers{})
 	run(t, a)
 	run(t, b)
-	for range 300 {
+	looks := 300
+	if os.Getenv("SWARMNODE_E2E") == "1" { // nobody waits there, and it is busier
+		looks *= 10
+	}
+	for range looks {
 		if len(a.Peers()) == 1 && len(b.Peers()) == 1 {
 			return
 		}
@@ -398,5 +402,5 @@ func TestMDNS(t *testing.T) {
 	if addrs, err := net.InterfaceAddrs(); err != nil || len(addrs) < 3 || os.Getenv("SWARMNODE_E2E") != "1" {
 		t.Skip("not found within 3 s: this machine may have no multicast")
 	}
-	t.Error("not found within 3 s")
+	t.Error("not found within 30 s")
 }

@@ -44,7 +44,7 @@ type hostileAnswer struct {
 	want   error
 }
 
-func hostileAnswers() []hostileAnswer {
+func hostileAnswers(end <-chan struct{}) []hostileAnswer {
 	until := func(s network.Stream) { io.Copy(io.Discard, s) } // until the asker has enough
 	send := func(text string) func(network.Stream) {
 		return func(s network.Stream) { readFrame(s, maxRequest); io.WriteString(s, text); s.CloseWrite(); until(s) }
@@ -58,7 +58,7 @@ func hostileAnswers() []hostileAnswer {
 		}
 	}
 	stall := func(text string) func(network.Stream) {
-		return func(s network.Stream) { io.WriteString(s, text); time.Sleep(time.Second) }
+		return func(s network.Stream) { io.WriteString(s, text); <-end }
 	}
 	drip := func(s network.Stream) {
 		io.WriteString(s, part(statusOK, 10, ""))
@@ -93,7 +93,7 @@ func hostileAnswers() []hostileAnswer {
 }
 
 func TestHostileAnswers(t *testing.T) {
-	for _, c := range hostileAnswers() {
+	for _, c := range hostileAnswers(t.Context().Done()) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := Config{Timeouts: short}
 			if c.name == "drip" { // shorter in all than ten bytes take

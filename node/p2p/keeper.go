@@ -85,8 +85,12 @@ func (k *keeper) poke() {
 	}
 }
 
-// changed hears of every peer that comes and goes. A bootstrap peer that goes is dialed again soon.
-func (k *keeper) changed(p peer.ID, up bool) {
+// backAgain is logged when a bootstrap peer, of which the opposite was told, is connected again.
+const backAgain = "a bootstrap peer is reached again"
+
+// changed hears of every peer that comes and goes. A bootstrap peer that goes is dialed again soon. It gives the address of one that
+// was not reachable and is there again, if tried has not told so; else "".
+func (k *keeper) changed(p peer.ID, up bool) (back string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.targets {
@@ -95,12 +99,16 @@ func (k *keeper) changed(p peer.ID, up bool) {
 		}
 		t.pause = 0
 		if up {
+			if t.err != nil {
+				back = t.text
+			}
 			t.err = nil
 		} else { // not all at the same moment
 			t.next = time.Now().Add(rand.N(k.first))
 		}
 		k.poke()
 	}
+	return back
 }
 
 // due gives the targets to dial now and says when to look again.
@@ -123,10 +131,10 @@ func (k *keeper) due(now time.Time, connected func(peer.ID) bool) (dial []*targe
 
 // tried notes what came of an attempt and plans the next one. lost says that the one before it was not a failure: only then is it
 // news, as each attempt can fail in another of the peer's addresses with other words.
-func (k *keeper) tried(t *target, err error, alone bool) (lost bool) {
+func (k *keeper) tried(t *target, err error, alone bool) (lost, back bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	lost = err != nil && t.err == nil
+	lost, back = err != nil && t.err == nil, err == nil && t.err != nil
 	t.dialing, t.err = false, err
 	if err != nil {
 		limit := maxPause
@@ -137,7 +145,7 @@ func (k *keeper) tried(t *target, err error, alone bool) (lost bool) {
 		t.next = time.Now().Add(t.pause*3/4 + rand.N(t.pause/2+1))
 	}
 	k.poke()
-	return lost
+	return lost, back
 }
 
 // keepConnected dials bootstrap peers that are not connected, for ever, and remembered ones while there are few.
@@ -161,8 +169,11 @@ func (h *Host) keepConnected(ctx context.Context) {
 				if ctx.Err() != nil {
 					return
 				}
-				if h.keeper.tried(t, err, len(h.host.Network().Peers()) == 0) {
-					h.cfg.Log.Warn("a bootstrap peer is not reachable and will be tried again", "address", t.text, "error", err)
+				switch lost, back := h.keeper.tried(t, err, len(h.host.Network().Peers()) == 0); {
+				case lost:
+					h.cfg.Log.Warn("a bootstrap peer is not reachable: it is tried again by itself; the error says what to look at", "address", t.text, "error", err)
+				case back:
+					h.cfg.Log.Info(backAgain, "address", t.text)
 				}
 			})
 		}

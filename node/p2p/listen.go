@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,9 +28,9 @@ type listenPlan struct {
 
 // planListen turns the configuration into addresses that are free. They are probed with plain sockets: the library
 // shares TCP ports between processes (SO_REUSEPORT), so that a second node would not notice the first.
-func planListen(cfg Config) (listenPlan, error) {
-	if cfg.Client {
-		return listenPlan{}, nil
+func planListen(cfg Config, probe func(ma.Multiaddr) error) (listenPlan, error) {
+	if cfg.Client { // any port, for those behind routers, who have to connect to it
+		return listenPlan{addrs: anyAddrs(0)}, nil
 	}
 	if len(cfg.Listen) > 0 {
 		plan := listenPlan{explicit: true}
@@ -48,7 +49,7 @@ func planListen(cfg Config) (listenPlan, error) {
 		return plan, nil
 	}
 	addrs := anyAddrs(DefaultPort)
-	if portFree(addrs) {
+	if portFree(addrs, probe) {
 		return listenPlan{addrs: addrs}, nil
 	}
 	for range freePortTries {
@@ -56,7 +57,7 @@ func planListen(cfg Config) (listenPlan, error) {
 		if err != nil {
 			return listenPlan{}, err
 		}
-		if addrs := anyAddrs(port); portFree(addrs) {
+		if addrs := anyAddrs(port); portFree(addrs, probe) {
 			return listenPlan{addrs: addrs, note: fmt.Sprintf("port %d is in use by another program, this node uses %d instead", DefaultPort, port)}, nil
 		}
 	}
@@ -72,7 +73,7 @@ func anyAddrs(port int) []ma.Multiaddr {
 }
 
 // portFree reports whether no address is taken. A machine without IPv6 is no obstacle.
-func portFree(addrs []ma.Multiaddr) bool {
+func portFree(addrs []ma.Multiaddr, probe func(ma.Multiaddr) error) bool {
 	for _, a := range addrs {
 		if err := probe(a); errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
 			return false
@@ -218,6 +219,32 @@ const (
 	// quicDelayPrivate is the same on a LAN.
 	quicDelayPrivate = 150 * time.Millisecond
 )
+
+// rank orders the addresses of a peer for dialing. A node behind a router begins with QUIC on the Internet: then others learn at
+// which address the router has it for UDP, by which holes are punched more surely than by TCP.
+func (r *reach) rank(addrs []ma.Multiaddr) []network.AddrDelay {
+	if r.behind.Load() && slices.ContainsFunc(addrs, manet.IsPublicAddr) {
+		return swarm.DefaultDialRanker(addrs)
+	}
+	return rankTCPFirst(addrs)
+}
+
+// alsoQUIC adds to the public TCP addresses of a peer the same ports of UDP, where nodes that were not told otherwise listen, too:
+// people hand on one address.
+func alsoQUIC(addrs []ma.Multiaddr) []ma.Multiaddr {
+	all := slices.Clone(addrs)
+	for _, a := range addrs {
+		ip, port, udp, ok := endpoint(a)
+		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil || !ok || udp || ip.To4() == nil || !manet.IsPublicAddr(a) {
+			continue
+		}
+		q := ma.StringCast(fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", ip, port))
+		if !slices.ContainsFunc(all, q.Equal) {
+			all = append(all, q)
+		}
+	}
+	return all
+}
 
 // rankTCPFirst orders the addresses of a peer for dialing: TCP, then QUIC, then relays.
 func rankTCPFirst(addrs []ma.Multiaddr) []network.AddrDelay {

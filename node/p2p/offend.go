@@ -212,9 +212,9 @@ func (o *offenders) name(now time.Time, e *Offender, banned bool) {
 		return
 	}
 	if banned {
-		o.log.Warn("a peer is banned", "peer", e.Peer, "address", e.Addr, "what", e.What, "until", e.Until)
+		o.log.Warn("a peer is banned: nothing to do, unless it is a node of yours", "peer", e.Peer, "address", e.Addr, "what", e.What, "until", e.Until)
 	} else {
-		o.log.Warn("a peer is suspect", "peer", e.Peer, "address", e.Addr, "what", e.What)
+		o.log.Warn("a peer is suspect: nothing to do, it is banned if it goes on", "peer", e.Peer, "address", e.Addr, "what", e.What)
 	}
 }
 
@@ -265,7 +265,7 @@ func (h *Host) offended(id gossip.PeerID, what Offence, ban time.Duration) {
 	h.wg.Go(func() {
 		h.host.Network().ClosePeer(p)
 		if err := h.peers.bad.save(time.Now()); err != nil {
-			h.cfg.Log.Warn("the bans are not kept over a restart", "file", h.cfg.BansFile, "error", err)
+			h.cfg.Log.Warn("the bans are not kept over a restart: look at the disk of the home directory", "file", h.cfg.BansFile, "error", err)
 		}
 	})
 }

@@ -75,9 +75,9 @@ const (
 type Config struct {
 	Key         string   // identity file, made on first use; "" is a new identity that is forgotten at the end
 	Listen      []string // multiaddrs or host:port (TCP and QUIC); empty: DefaultPort on all addresses, else a free port
-	Client      bool     // do not listen and do not serve the DHT: a short-lived `get`
+	Client      bool     // be found by nobody and do not serve the DHT: a short-lived `get`
 	Public      bool     // this node is known to be reachable: do not guess, be a DHT server and relay for signalling
-	NATPortMap  bool     // ask the router for a port by UPnP or NAT-PMP
+	NATPortMap  bool     // ask the router for a port by UPnP (NAT-PMP finds no gateway with go-netroute v0.4.0, which refuses to look up 0.0.0.0)
 	MDNS        bool     // find nodes on the LAN
 	Bootstrap   []string // multiaddrs ending in /p2p/ID, dialed for ever while not connected
 	PeersFile   string   // where good peers are remembered; "" is not at all

@@ -150,7 +150,9 @@ func (h *Host) watchPeers(ctx context.Context, events event.Subscription) {
 			c := e.(event.EvtPeerConnectednessChanged)
 			up := c.Connectedness == network.Connected
 			h.peers.push(peerEvent{c.Peer, up})
-			h.keeper.changed(c.Peer, up)
+			if back := h.keeper.changed(c.Peer, up); back != "" {
+				h.cfg.Log.Info(backAgain, "address", back)
+			}
 			if up {
 				h.adverts.newPeer()
 			} else {

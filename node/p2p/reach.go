@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"swarmnode/gossip"
 )
@@ -33,7 +35,7 @@ type Reach struct {
 	Way       Way
 	Since     time.Time       // of Way
 	Confirmed []string        // public addresses at which another node has reached this one
-	Forwarded bool            // one of these is a router's, which passes connections on: by UPnP or NAT-PMP, or set by hand
+	Forwarded bool            // one of these is a router's, which passes connections on: by UPnP, or set by hand
 	Relays    []gossip.PeerID // that hold a place for this node
 	Punched   uint64          // direct connections opened through two routers, with the help of a relay
 	Unpunched uint64          // attempts at that which failed
@@ -42,6 +44,8 @@ type Reach struct {
 
 // reach collects what AutoNAT, AutoRelay and hole punching find out.
 type reach struct {
+	behind atomic.Bool // a router, which translates addresses: what dials begin with depends on it
+
 	mu        sync.Mutex // guards what follows
 	v1        network.Reachability
 	confirmed []ma.Multiaddr // by AutoNAT version 2
@@ -96,10 +100,22 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 	case r.v1 == network.ReachabilityPrivate:
 		way = WayOutbound
 	}
+	if way != WayUnknown {
+		r.behind.Store(way != WayPublic)
+	}
 	if way != r.way {
 		r.way, r.since = way, now
 	}
 	return len(r.confirmed) > 0 && r.v1 == network.ReachabilityUnknown
+}
+
+// guess takes a node that listens, but not on a public IPv4 address, for one behind a router until more is known: that takes
+// a quarter of a minute, and its first connections last longer.
+func (r *reach) guess(listening []ma.Multiaddr) {
+	r.behind.Store(len(listening) > 0 && !slices.ContainsFunc(listening, func(a ma.Multiaddr) bool {
+		ip, _, _, ok := endpoint(a)
+		return ok && ip.To4() != nil && manet.IsPublicAddr(a)
+	}))
 }
 
 // relayOf names the relay in an address through one.

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -87,5 +88,50 @@ func TestConnectAny(t *testing.T) {
 	a.Close()
 	if err := a.ConnectAny(t.Context(), gossip.PeerID(b.ID()), where); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v, want %v", err, ErrClosed)
+	}
+}
+
+func TestBehindRouterQUICFirst(t *testing.T) {
+	const tcp, quic, relay = "/ip4/11.1.1.1/tcp/4101", "/ip4/11.1.1.1/udp/4101/quic-v1", relayedAddr
+	private, public := addrs("/ip4/127.0.0.1/tcp/4101", "/ip4/192.168.1.2/tcp/4101", "/ip6/2600::1/tcp/4101"), addrs("/ip4/11.3.3.3/tcp/4101")
+	r := newReach()
+	first := func(list ...string) string {
+		ranked := r.rank(addrs(list...))
+		for _, a := range ranked {
+			if a.Delay == 0 {
+				return a.Addr.String()
+			}
+		}
+		return fmt.Sprint(ranked)
+	}
+	for _, c := range []struct {
+		what  string
+		learn func()
+		want  string
+	}{
+		{"nothing known", func() {}, tcp},
+		{"no public IPv4 address", func() { r.guess(private) }, quic},
+		{"a public one", func() { r.guess(append(private, public...)) }, tcp},
+		{"AutoNAT says private", func() {
+			r.note(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate}, time.Time{})
+		}, quic},
+		{"it says nothing any more", func() { r.note(event.EvtLocalReachabilityChanged{}, time.Time{}) }, quic},
+		{"it says public", func() {
+			r.note(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic}, time.Time{})
+		}, tcp},
+		{"not listening", func() { r.guess(nil) }, tcp},
+	} {
+		c.learn()
+		if got := first(tcp, quic, relay); got != c.want {
+			t.Errorf("%s: begins with %s, want %s", c.what, got, c.want)
+		}
+	}
+	r.guess(private)
+	if got := first("/ip4/192.168.1.3/tcp/4101", "/ip4/192.168.1.3/udp/4101/quic-v1"); got != "/ip4/192.168.1.3/tcp/4101" {
+		t.Errorf("on the LAN: begins with %s, want TCP", got)
+	}
+	got := alsoQUIC(addrs(tcp, relay, "/ip4/192.168.1.3/tcp/4101", "/ip6/2600::1/tcp/4101", "/ip4/11.3.3.3/tcp/1", "/ip4/11.3.3.3/udp/1/quic-v1"))
+	if len(got) != 7 || got[6].String() != quic {
+		t.Errorf("with QUIC: %v, want only %s in addition", got, quic)
 	}
 }

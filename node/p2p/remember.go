@@ -186,7 +186,7 @@ func (h *Host) keepPeersFile(ctx context.Context) {
 			return
 		case <-tick.C:
 			if err := h.savePeers(); err != nil {
-				h.cfg.Log.Warn("the peers were not remembered", "file", h.cfg.PeersFile, "error", err)
+				h.cfg.Log.Warn("the peers were not remembered: look at the disk of the home directory", "file", h.cfg.PeersFile, "error", err)
 			}
 		}
 	}

@@ -156,6 +156,7 @@ func (h *Host) handle(ctx context.Context, proto protocol.ID, limit int, serve f
 				raw.Reset()
 			}
 			raw.Close()
+			h.spend(raw.Conn(), int(s.sent.Load()), int(s.got)) // it waits for nothing: it says that others do
 			return
 		}
 		s.over = sync.OnceFunc(func() { h.limits.leave(proto, from) })

@@ -198,6 +198,7 @@ func TestBusy(t *testing.T) {
 	}
 	close(hold)
 	asks.Wait()
+	within(t, 30*time.Second, "the places are free again", func() bool { return idle(a) }) // a little after the last byte has come
 	if err := ask(); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
@@ -289,11 +290,11 @@ func TestBlocks(t *testing.T) {
 	}
 	missing := content.Sum([]byte("missing"))
 	ask = slices.Insert(ask, 300, missing)
-	a := newHost(t, Config{}, Handlers{Block: func(id content.ID, d content.Digest) ([]byte, bool) {
+	a := newHost(t, Config{Timeouts: patient}, Handlers{Block: func(id content.ID, d content.Digest) ([]byte, bool) {
 		b, ok := blocks[d]
 		return b, ok && id == testID
 	}})
-	b := newHost(t, Config{}, Handlers{})
+	b := newHost(t, Config{Timeouts: patient}, Handlers{})
 	connect(t, b, a)
 	var got []content.Digest
 	err := b.Blocks(t.Context(), a.ID(), testID, ask, func(d content.Digest, data []byte) error {
@@ -308,7 +309,7 @@ func TestBlocks(t *testing.T) {
 		t.Errorf("error %v, want 1 missing", err)
 	}
 	if want := slices.DeleteFunc(slices.Clone(ask), func(d content.Digest) bool { return d == missing }); !slices.Equal(got, want) {
-		t.Errorf("got %d blocks, want %d in order", len(got), len(want))
+		t.Errorf("got %d blocks, want %d in order: %v", len(got), len(want), err)
 	}
 	if err := b.Blocks(t.Context(), a.ID(), testID, nil, nil); err != nil {
 		t.Errorf("no blocks: %v", err)
@@ -331,14 +332,16 @@ func TestBlocks(t *testing.T) {
 func TestHoldings(t *testing.T) {
 	changes := make(chan gossip.Holdings, 4)
 	ended := make(chan struct{}, 4)
-	a := newHost(t, Config{}, Handlers{Holdings: func(ctx context.Context, id content.ID) (<-chan gossip.Holdings, error) {
+	bridged := short // a busy machine may not get to a keep-alive frame within a shorter silence
+	bridged.Progress = 2 * time.Second
+	a := newHost(t, Config{Timeouts: bridged}, Handlers{Holdings: func(ctx context.Context, id content.ID) (<-chan gossip.Holdings, error) {
 		if id != testID {
 			return nil, ErrNotHere
 		}
 		context.AfterFunc(ctx, func() { ended <- struct{}{} })
 		return changes, nil
 	}})
-	b := newHost(t, Config{}, Handlers{})
+	b := newHost(t, Config{Timeouts: bridged}, Handlers{})
 	connect(t, b, a)
 	if err := b.WatchHoldings(t.Context(), a.ID(), content.NewID([]byte("other")), nil); !errors.Is(err, ErrNotHere) {
 		t.Errorf("another collection: %v", err)
@@ -354,7 +357,7 @@ func TestHoldings(t *testing.T) {
 				t.Errorf("first: %+v", h)
 			}
 			// Longer than a silent peer is endured: keep-alive frames bridge it.
-			time.AfterFunc(3*short.Progress, func() { changes <- gossip.Holdings{Release: 3, Gone: []uint32{2}} })
+			time.AfterFunc(3*bridged.Progress/2, func() { changes <- gossip.Holdings{Release: 3, Gone: []uint32{2}} })
 		case 2:
 			if h.Reset || len(h.Gone) != 1 {
 				t.Errorf("second: %+v", h)
@@ -364,7 +367,7 @@ func TestHoldings(t *testing.T) {
 		return nil
 	})
 	if n != 2 || !errors.Is(err, context.Canceled) {
-		t.Errorf("after %d messages: %v", n, err)
+		t.Fatalf("after %d messages: %v", n, err) // what was to be sent later would be sent to what is closed below
 	}
 	<-ended
 	go func() { changes <- gossip.Holdings{Reset: true}; close(changes) }()
@@ -416,7 +419,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	within(t, 10*time.Second, "some chunks", func() bool { return got.Load() > 100 })
+	within(t, time.Minute, "some chunks", func() bool { return got.Load() > 100 })
 	a.Close()
 	b.Close()
 	asks.Wait()

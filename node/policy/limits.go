@@ -123,5 +123,15 @@ func ParseMonthly(text string) (int64, error) {
 	if err != nil || n == 0 || n > 1<<62 {
 		return 0, fmt.Errorf("%q is not a size: write it like 2TB or 500GB, or none", text)
 	}
+	if LacksUnit(text, n) {
+		return 0, fmt.Errorf("%q is %d bytes: write it like 2TB or 500GB, or none", text, n)
+	}
 	return int64(n), nil
+}
+
+// LacksUnit reports whether a size that was read as so many bytes is a number whose unit was forgotten: nobody gives twenty bytes.
+// Those that programs write, in bytes, are larger.
+func LacksUnit(text string, bytes uint64) bool {
+	const least = 4096
+	return bytes < least && strings.Trim(text, " 0123456789.,") == ""
 }

@@ -13,6 +13,8 @@ const (
 	burstShare = 8
 	// minPiece and maxPiece bound a piece in bytes. Less than 4 KiB is mostly headers; 64 KiB is what a stream writes at once.
 	minPiece, maxPiece = 4 << 10, 64 << 10
+	// mostDebt is how many seconds of its rate a Ration owes at most for what was spent without asking: a new rate has to act within five.
+	mostDebt = 4
 	// prefixV4 and prefixV6 are the bits of an address that name its network: what a provider gives to one site.
 	prefixV4, prefixV6 = 24, 48
 )
@@ -30,8 +32,9 @@ func Group(addr netip.Addr) netip.Prefix {
 }
 
 // Ration gives bytes out of one token bucket to all who want some, the networks in fair turns: whoever has more connections or
-// peers in one network gets no more for it (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996). Within a network the
-// first to ask is the first to be served. In any stretch of time no more is granted than rate times its length, and the burst, and
+// peers in one network gets no more for it (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996). A network that asks late
+// catches up on as much as the burst: one connection cannot ask again before it has written what it got, fifty always do. Within a
+// network the first to ask is the first to be served. In any stretch of time no more is granted than rate times its length, and the burst, and
 // one piece that is larger than the burst.
 type Ration struct {
 	rate   float64 // bytes per second; 0: there is no limit
@@ -83,7 +86,7 @@ func (r *Ration) Piece() int64 {
 // Ask wants bytes for a network; [Ration.Next] grants them.
 func (r *Ration) Ask(now time.Time, group netip.Prefix, bytes int64) Ticket {
 	r.ticket++
-	w := &wish{ticket: r.ticket, bytes: float64(max(bytes, 0)), begins: max(r.clock, r.ends[group])}
+	w := &wish{ticket: r.ticket, bytes: float64(max(bytes, 0)), begins: max(r.clock-r.burst, r.ends[group])}
 	r.ends[group] = w.begins + w.bytes
 	r.byName[w.ticket] = w
 	heap.Push(&r.queue, w)
@@ -98,6 +101,14 @@ func (r *Ration) Cancel(t Ticket) {
 	}
 }
 
+// Spend takes bytes that have moved without being asked for: they are too few and too urgent to wait. Those who ask wait for them
+// instead, and get nothing for as long as all of the rate is spent like this.
+func (r *Ration) Spend(now time.Time, bytes int64) {
+	if r.refill(now); r.rate > 0 {
+		r.level = max(r.level-float64(max(bytes, 0)), min(r.level, -mostDebt*r.rate))
+	}
+}
+
 // Next grants what can be granted now, in its order, and says when to come back; the zero Time: after the next Ask.
 func (r *Ration) Next(now time.Time) (granted []Ticket, wake time.Time) {
 	r.refill(now)
@@ -109,7 +120,7 @@ func (r *Ration) Next(now time.Time) (granted []Ticket, wake time.Time) {
 		}
 		heap.Pop(&r.queue)
 		delete(r.byName, w.ticket)
-		r.clock = w.begins
+		r.clock = max(r.clock, w.begins)
 		if r.rate > 0 {
 			r.level -= w.bytes
 		}
@@ -134,7 +145,7 @@ func (r *Ration) forget() {
 		return
 	}
 	for group, end := range r.ends {
-		if end <= r.clock {
+		if end <= r.clock-r.burst {
 			delete(r.ends, group)
 		}
 	}

@@ -200,12 +200,78 @@ func TestRates(t *testing.T) {
 	if want := (Limits{Upload: 625_000, Download: 1_000_000, Monthly: 2e12}); l != want {
 		t.Errorf("got %+v, want %+v", l, want)
 	}
-	for _, c := range [][2]string{{"disk", "5GB"}, {"upload", "5"}, {"monthly", "0"}, {"monthly", "much"}} {
+	for _, c := range [][2]string{{"disk", "5GB"}, {"upload", "5"}, {"monthly", "0"}, {"monthly", "much"}, {"monthly", "20"}, {"monthly", "1.5"}} {
 		if err := l.Set(c[0], c[1]); err == nil {
 			t.Errorf("%s=%s was taken", c[0], c[1])
 		}
 	}
 	if got := fmt.Sprint(l.Upload); got != "5Mbit" {
 		t.Errorf("after bad values upload is %s", got)
+	}
+}
+
+// What is spent without asking is paid for by those who ask: all together is the rate. The debt ends soon after that ends.
+func TestRationPaysWhatWasSpent(t *testing.T) {
+	const rate = 1_000_000
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	r := NewRation()
+	r.SetRate(start, rate)
+	now, granted := start, int64(0)
+	r.Ask(now, net24(1), maxPiece)
+	for range 2000 { // 20 s, and a fifth of the rate is spent elsewhere
+		now = now.Add(time.Second / 100)
+		r.Spend(now, rate/500)
+		for got, _ := r.Next(now); len(got) > 0; got, _ = r.Next(now) {
+			granted += maxPiece
+			r.Ask(now, net24(1), maxPiece)
+		}
+	}
+	if want := int64(16 * rate); granted < want-maxPiece || granted > want+rate/burstShare {
+		t.Errorf("beside a fifth of the rate %d bytes were granted in 20 s, want %d", granted, want)
+	}
+	r.Spend(now, 100*rate)
+	got, wake := r.Next(now)
+	if wait := wake.Sub(now); len(got) != 0 || wait < mostDebt*time.Second || wait > (mostDebt+1)*time.Second {
+		t.Errorf("after too much: %d granted, the next in %s", len(got), wait)
+	}
+	r.SetRate(now, 0)
+	r.Spend(now, rate)
+	if got, _ := r.Next(now); len(got) != 1 {
+		t.Error("without a limit it waits for what was spent")
+	}
+}
+
+// A network with a single asker that is late now and then has as much as one with many, who never are.
+func TestRationWaitsForTheLate(t *testing.T) {
+	const rate, late = 2_500_000, 120 * time.Millisecond
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	r, rng := NewRation(), rand.New(rand.NewPCG(7, 7))
+	r.SetRate(start, rate)
+	var alone, crowd int64
+	for range 10 {
+		r.Ask(start, net24(1), maxPiece)
+	}
+	single := r.Ask(start, net24(2), maxPiece)
+	asks := time.Time{} // when the single one asks again; zero while it waits
+	for now := start; now.Sub(start) < 30*time.Second; now = now.Add(time.Millisecond) {
+		if !asks.IsZero() && !asks.After(now) {
+			single, asks = r.Ask(now, net24(2), maxPiece), time.Time{}
+		}
+		granted, _ := r.Next(now)
+		for _, g := range granted {
+			if g != single {
+				crowd += maxPiece
+				r.Ask(now, net24(1), maxPiece)
+				continue
+			}
+			alone += maxPiece
+			asks = now.Add(time.Millisecond)
+			if rng.IntN(10) == 0 {
+				asks = now.Add(late)
+			}
+		}
+	}
+	if ratio := float64(alone) / float64(crowd); ratio < 0.95 || ratio > 1.05 {
+		t.Errorf("one that is late now and then got %d bytes, many who are not %d", alone, crowd)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
+	"swarmnode/content/store"
 )
 
 const (
@@ -105,6 +106,11 @@ func (p *Publisher) Clean(now time.Time, grace time.Duration) error {
 	if err := p.dropSegments(h, kept); err != nil {
 		return fmt.Errorf("clean %s: %w", p.cfg.Name, err)
 	}
+	if p.cfg.Arrivals != nil {
+		if err := p.freeArrivals(h, kept); err != nil {
+			return fmt.Errorf("clean %s: %w", p.cfg.Name, err)
+		}
+	}
 	if len(kept) == len(h.Replaced) {
 		return nil
 	}
@@ -144,6 +150,70 @@ func (p *Publisher) dropSegments(h history, kept []pastRelease) error {
 		}
 	}
 	return nil
+}
+
+// freeArrivals gives the room of what arrived and is dead in the newest release and in all of those kept back. The index forgets a
+// place before its bytes go.
+func (p *Publisher) freeArrivals(h history, kept []pastRelease) error {
+	infos, err := p.directoryOf(h.Manifest)
+	if err != nil {
+		return err
+	}
+	var older [][]content.SegmentInfo
+	for _, r := range kept {
+		o, err := p.directoryOf(r.Manifest)
+		if err != nil {
+			return err
+		}
+		older = append(older, o)
+	}
+	numbers, err := p.cfg.Arrivals.Numbers()
+	if err != nil {
+		return err
+	}
+	known := map[uint32]bool{}
+	for _, n := range p.cfg.References.Segments() {
+		known[n] = true
+	}
+	for _, n := range numbers {
+		if int(n) >= len(infos) {
+			continue // no release has it yet
+		}
+		if infos[n].Retired() {
+			if !known[n] { // dropSegments has found that no release kept has it either
+				p.cfg.References.CloseFile(store.ArrivalFile(n))
+				if err := p.cfg.Arrivals.Remove(n); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := p.freeChunks(n, infos[n], older); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeChunks frees the dead chunks of a segment that goes on living.
+func (p *Publisher) freeChunks(n uint32, info content.SegmentInfo, older [][]content.SegmentInfo) error {
+	dead := info.Dead.Clone()
+	for _, o := range older {
+		if int(n) < len(o) && !o[n].Retired() {
+			dead.AndNot(o[n].Live())
+		}
+	}
+	if p.cfg.Arrivals.Freed(n, dead) {
+		return nil
+	}
+	t, err := loadTable(p.cfg.Pack, info.Table)
+	if err != nil {
+		return err
+	}
+	if err := p.cfg.References.UnreferAll(n, dead); err != nil {
+		return err
+	}
+	return p.cfg.Arrivals.Void(n, t, dead)
 }
 
 // directoryOf loads the segment directory of a release.

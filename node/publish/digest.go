@@ -42,6 +42,8 @@ type Digested struct {
 	Chunks []content.Chunk
 	Moved  bool // it was not as the scan had seen it: the snapshot must not vouch for it
 	Linked bool // it got a hard link, which changed its change time; File has the new one
+
+	Undated bool // nobody says when it was changed
 }
 
 // Hooks are called while files are hashed, from any goroutine. Each may be nil.

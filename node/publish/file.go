@@ -2,6 +2,7 @@ package publish
 
 import (
 	"swarmnode/content"
+	"swarmnode/content/origin"
 )
 
 // File is a file, directory or symlink as the file system tells of it.
@@ -13,6 +14,45 @@ type File struct {
 	Ctime  int64  // change time in nanoseconds; 0 says that the file must be hashed again; 0 for directories
 	Inode  uint64 // 0 for directories
 	Target string // of a symlink
+	Listed        // of a file of an origin
+}
+
+// Listed is what an origin's listing says of a file beside what a directory would; see origin.Entry. Its Ctime is noted if the
+// listing vouches for it, its Size may be origin.SizeUnknown.
+type Listed struct {
+	Stamp  string
+	Fetch  string
+	SHA256 content.Digest
+	Last   bool
+}
+
+// noted is the change time of what an origin's listing vouches for.
+const noted = 1
+
+// listed makes the File of an origin's entry.
+func listed(e origin.Entry) File {
+	f := File{Path: e.Path, Mode: e.Mode}
+	switch {
+	case e.IsFile():
+		f.Size, f.Mtime, f.Listed = e.Size, e.Mtime, Listed{e.Stamp, e.Fetch, e.SHA256, e.Last}
+		if e.Stamp != "" {
+			f.Ctime = noted
+		}
+	case !e.IsDir():
+		f.Mtime, f.Target, f.Ctime = e.Mtime, e.Target, noted
+	}
+	return f
+}
+
+// entry is the reverse of listed.
+func (f *File) entry() origin.Entry {
+	return origin.Entry{Path: f.Path, Mode: f.Mode, Size: f.Size, Mtime: f.Mtime, Target: f.Target,
+		Stamp: f.Stamp, Fetch: f.Fetch, SHA256: f.SHA256, Last: f.Last}
+}
+
+// likely reports whether an origin vouches for the content of a file being that of before, whatever else has changed.
+func (f *File) likely(before *File) bool {
+	return f.Path == before.Path && f.isFile() && before.isFile() && f.Stamp != "" && f.Stamp == before.Stamp && f.Size == before.Size
 }
 
 func (f *File) kind() uint32 { return f.Mode &^ 0o7777 }

@@ -28,6 +28,10 @@ type master struct {
 	signer *trust.Signer
 	pub    *Publisher
 	now    time.Time
+
+	origin   *fakeOrigin // nil: the tree is published
+	arrivals *store.Arrivals
+	budget   int64
 }
 
 func newMaster(t testing.TB) *master {
@@ -60,20 +64,34 @@ func (m *master) open() {
 	if err == nil {
 		m.pack, err = store.OpenPack(filepath.Join(m.dir, "pack"))
 	}
+	cfg := Config{State: filepath.Join(m.dir, "publish"), Root: m.tree, Name: "test", Pack: m.pack, Signer: m.signer}
+	if err == nil && m.origin != nil {
+		m.arrivals, err = store.OpenArrivals(m.tree, store.Config{Budget: m.budget})
+		m.links, cfg.Root, cfg.Origin, cfg.Arrivals = "", "fake://origin/", m.origin, m.arrivals
+	}
 	if err == nil {
 		m.refs, err = store.OpenReferences(m.dir, m.tree, m.links, store.Config{
 			Tables: func(d content.Digest) (*content.Table, error) { return loadTable(m.pack, d) },
 		})
 	}
 	if err == nil {
-		m.pub, err = Open(Config{State: filepath.Join(m.dir, "publish"), Root: m.tree, Name: "test", Pack: m.pack, References: m.refs, Signer: m.signer})
+		cfg.References = m.refs
+		m.pub, err = Open(cfg)
 	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	if m.origin != nil {
+		m.pub.tries = tryAtOnce
+	}
 }
 
 func (m *master) close() {
+	if m.arrivals != nil {
+		if err := m.arrivals.Close(); err != nil {
+			m.t.Error(err)
+		}
+	}
 	if err := errors.Join(m.pub.Close(), m.refs.Close(), m.pack.Close()); err != nil {
 		m.t.Error(err)
 	}

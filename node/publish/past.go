@@ -95,11 +95,11 @@ func (p *Publisher) before(last *past) iter.Seq2[File, error] {
 	if last.manifest == nil {
 		return nil
 	}
-	s, err := openSnapshot(p.path(snapshotName))
+	s, err := p.openPrevious(last.manifest.Tree)
 	if err == nil && s.tree == last.manifest.Tree {
 		return s.files()
 	}
-	p.cfg.Log.Info("no snapshot of the last release: all files are hashed again", "release", last.manifest.Release, "cause", err)
+	p.cfg.Log.Info("no snapshot of the last release: all files are hashed again", "release", last.manifest.Release, "error", err)
 	return func(yield func(File, error) bool) {
 		for e, err := range last.entries() {
 			if !yield(File{Path: e.Path, Mode: e.Mode}, err) {
@@ -112,6 +112,10 @@ func (p *Publisher) before(last *past) iter.Seq2[File, error] {
 // tidyIndex brings the index in line with the last release. What a publish that was cut off has added goes; the places of all
 // chunks are noted again after one, for some may be in files that were never published; and so is an index that was deleted.
 func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
+	files := last.storeFiles()
+	if p.cfg.Arrivals != nil {
+		files = last.arrivalFiles()
+	}
 	known := map[uint32]bool{}
 	for _, n := range p.cfg.References.Segments() {
 		known[n] = true
@@ -122,7 +126,7 @@ func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
 		}
 	}
 	_, err := os.Stat(p.path(unfinishedName))
-	whole := err != nil
+	whole := err != nil || p.cfg.Arrivals != nil // places in arrivals never change
 	if last.manifest == nil && !whole {
 		return p.cfg.References.SweepLinks(1)
 	}
@@ -136,7 +140,7 @@ func (p *Publisher) tidyIndex(ctx context.Context, last *past) error {
 	if err := p.begin(); err != nil {
 		return err
 	}
-	if err := p.cfg.References.Rebuild(ctx, last.segments(), last.storeFiles()); err != nil {
+	if err := p.cfg.References.Rebuild(ctx, last.segments(), files); err != nil {
 		return err
 	}
 	if err := p.cfg.References.SweepLinks(last.manifest.Release + 1); err != nil {
@@ -183,6 +187,34 @@ func (l *past) storeFiles() iter.Seq2[store.File, error] {
 			}
 			if !yield(store.File{Path: e.Path, Runs: runs}, err) {
 				return
+			}
+		}
+	}
+}
+
+// arrivalFiles are the files of segments that arrived, in the form that a rebuild takes: each run of live chunks is one.
+func (l *past) arrivalFiles() iter.Seq2[store.File, error] {
+	return func(yield func(store.File, error) bool) {
+		for n, info := range l.infos {
+			if info.Retired() {
+				continue
+			}
+			t, err := l.table(uint32(n))
+			if err != nil {
+				yield(store.File{}, err)
+				return
+			}
+			var runs []content.Run
+			for i := range info.Chunks {
+				if !info.Dead.Has(i) {
+					runs = content.AppendRef(runs, content.Ref{Segment: uint32(n), Index: i})
+				}
+			}
+			for _, r := range runs {
+				f := store.File{Path: store.ArrivalFile(uint32(n)), At: int64(t.Offset(r.First)), Runs: []content.Run{r}}
+				if !yield(f, nil) {
+					return
+				}
 			}
 		}
 	}

@@ -1,10 +1,13 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"swarmnode/content"
+	"swarmnode/content/store"
 )
 
 // placer turns hashed files into entries: it finds the place of each chunk in the collection, gives new ones a place in new
@@ -24,6 +27,15 @@ type placer struct {
 	replaced  []replaced
 	newBytes  int64
 	newChunks int
+
+	arrived
+}
+
+// arrived is what a placer has of an origin.
+type arrived struct {
+	arrivals *store.Arrivals // nil: none; all bytes are there before a file is placed
+	now      int64           // seconds: the time of files of which nobody says one
+	used     dying           // chunks of new segments that entries use
 }
 
 // asScanned stands for the change time that the scan has seen.
@@ -35,35 +47,78 @@ type replaced struct {
 	inode uint64
 }
 
-func (p *Publisher) newPlacer(last *past, changes int) (*placer, error) {
-	old, err := last.find(changes)
-	if err != nil {
-		return nil, err
-	}
-	pl := &placer{p: p, last: last, old: old, first: uint32(len(last.infos)), open: map[content.Digest]content.Ref{},
-		dying: dying{}, ctimes: make([]int64, 0, changes)}
+func (p *Publisher) newPlacer(last *past) *placer {
+	pl := &placer{p: p, last: last, first: uint32(len(last.infos)), open: map[content.Digest]content.Ref{}, dying: dying{},
+		arrived: arrived{arrivals: p.cfg.Arrivals, used: dying{}}}
 	if last.manifest != nil {
 		pl.totals = last.manifest.Totals
 	}
-	pl.builder = content.NewSegmentBuilder(pl.first, pl.closeSegment)
-	return pl, nil
+	pl.builder = content.NewSegmentBuilder(pl.first, func(number uint32, t *content.Table) error { return pl.addSegment(number, t, nil) })
+	return pl
 }
 
-// closeSegment makes a full segment's table durable before the index names it: the index can then always be tidied.
-func (pl *placer) closeSegment(number uint32, t *content.Table) error {
+// look prepares for so many files, which come in order.
+func (pl *placer) look(changes int) (err error) {
+	pl.ctimes = make([]int64, 0, changes)
+	pl.old, err = pl.last.find(changes)
+	return err
+}
+
+// flush closes the last segment.
+func (pl *placer) flush() error {
+	if pl.arrivals == nil {
+		return pl.builder.Flush()
+	}
+	s, err := pl.arrivals.Flush()
+	if err != nil || s.Table == nil {
+		return err
+	}
+	return pl.addSegment(s.Number, s.Table, nil)
+}
+
+// addSegment makes a full segment's table durable before the index names it: the index can then always be tidied. Chunks that are
+// void are not found.
+func (pl *placer) addSegment(number uint32, t *content.Table, void content.Bitmap) error {
 	d, err := pl.p.cfg.Pack.Put(t.Encode())
 	if err == nil {
 		err = pl.p.cfg.Pack.Sync()
 	}
 	if err == nil {
-		err = pl.p.cfg.References.Add(number, content.SegmentInfo{Table: d, Size: t.Size(), Chunks: t.Len()}, t)
+		err = pl.p.cfg.References.Add(number, content.SegmentInfo{Table: d, Size: t.Size(), Chunks: t.Len(), Dead: void}, t)
 	}
 	if err != nil {
 		return fmt.Errorf("add segment %d: %w", number, err)
 	}
 	pl.segments = append(pl.segments, content.NewSegment{Table: d, Size: t.Size(), Chunks: t.Len()})
+	if pl.arrivals != nil {
+		pl.newBytes += int64(t.Size())
+		pl.newChunks += int(t.Len())
+	}
 	clear(pl.open)
 	return pl.p.crash("segment")
+}
+
+// leaveUnused gives the chunks of new segments that no entry uses, from files that were torn or that changed while others were
+// fetched: they are dead from their birth.
+func (pl *placer) leaveUnused() ([]content.Run, error) {
+	if pl.arrivals == nil {
+		return nil, nil
+	}
+	unused := dying{}
+	for i, s := range pl.segments {
+		unused.add([]content.Run{{Segment: pl.first + uint32(i), Count: s.Chunks}})
+	}
+	unused.remove(pl.used.runs())
+	runs := unused.runs()
+	for _, r := range runs {
+		t, err := loadTable(pl.p.cfg.Pack, pl.segments[r.Segment-pl.first].Table)
+		if err != nil {
+			return nil, err
+		}
+		pl.newBytes -= int64(t.Offset(r.First+r.Count)) - int64(t.Offset(r.First))
+		pl.newChunks -= int(r.Count)
+	}
+	return runs, nil
 }
 
 // place gives the entry of a file. changed is false if the last release has the same one.
@@ -132,17 +187,25 @@ func (pl *placer) fill(e *content.Entry, d *Digested, old content.Entry, same bo
 		if err != nil {
 			return err
 		}
-		if err := pl.p.cfg.References.Refer(ref, d.Path, offset); err != nil {
-			return err
+		if pl.arrivals == nil {
+			if err := pl.p.cfg.References.Refer(ref, d.Path, offset); err != nil {
+				return err
+			}
 		}
 		runs = content.AppendRef(runs, ref)
 		offset += int64(c.Size)
+	}
+	if pl.arrivals != nil {
+		pl.used.add(slices.DeleteFunc(slices.Clone(runs), func(r content.Run) bool { return r.Segment < pl.first }))
 	}
 	return e.SetRuns(runs, pl.p.cfg.Pack.Put)
 }
 
 // referAgain renews the references of a file with known content: they may have been dropped while it was another.
 func (pl *placer) referAgain(path string, runs []content.Run) error {
+	if pl.arrivals != nil {
+		return nil // it is where it arrived
+	}
 	offset := int64(0)
 	for _, r := range runs {
 		t, err := pl.last.table(r.Segment)
@@ -161,11 +224,11 @@ func (pl *placer) referAgain(path string, runs []content.Run) error {
 
 // locate finds the place of a chunk, or gives it one.
 func (pl *placer) locate(c content.Chunk) (content.Ref, error) {
-	if ref, ok := pl.open[c.Digest]; ok {
+	if ref, ok := pl.known(c.Digest); ok {
 		return ref, nil
 	}
-	if ref, ok := pl.p.cfg.References.Find(c.Digest); ok && (pl.last.alive(ref) || pl.isNew(ref)) {
-		return ref, nil
+	if pl.arrivals != nil {
+		return content.Ref{}, errLost
 	}
 	pl.newBytes += int64(c.Size)
 	pl.newChunks++
@@ -176,6 +239,23 @@ func (pl *placer) locate(c content.Chunk) (content.Ref, error) {
 		pl.open[c.Digest] = ref
 	}
 	return ref, err
+}
+
+// errLost says that bytes that had arrived are not there any more.
+var errLost = errors.New("what had arrived of it is lost; publish again")
+
+// known finds the place of a chunk.
+func (pl *placer) known(d content.Digest) (ref content.Ref, ok bool) {
+	if pl.arrivals != nil {
+		ref, ok = pl.arrivals.Find(d)
+	} else {
+		ref, ok = pl.open[d]
+	}
+	if !ok {
+		ref, ok = pl.p.cfg.References.Find(d)
+		ok = ok && (pl.last.alive(ref) || pl.isNew(ref))
+	}
+	return ref, ok
 }
 
 // isNew reports whether ref is in a segment that this publish has closed.
@@ -191,6 +271,12 @@ func (pl *placer) mtime(d *Digested, old content.Entry, had, same bool) int64 {
 	if !known {
 		floor, known = pl.p.cfg.References.Mtime(d.Path)
 		same = false
+	}
+	if d.Undated {
+		mtime = pl.now
+		if same {
+			mtime = floor
+		}
 	}
 	switch {
 	case !known || mtime > floor:

@@ -33,6 +33,9 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	if err != nil {
 		return Result{}, diskFull(err)
 	}
+	if r.pull != nil {
+		res.Pulled = r.pulled
+	}
 	res.Took = time.Since(began)
 	p.cfg.Log.Debug("published", "collection", p.cfg.Name, "release", res.Release, "unchanged", res.Unchanged, "files", res.Totals.Files,
 		"bytes", res.Totals.Bytes, "new_bytes", res.NewBytes, "seconds", res.Took.Seconds())
@@ -57,22 +60,24 @@ type run struct {
 	placer   *placer
 	edits    content.Edits
 	prepare  bool // ask for signatures instead of signing
+	digests  digests
+	*pull    // nil: what is published is a directory
 }
+
+// digests hands the new and changed files with their content to each, in order.
+type digests func(ctx context.Context, each func(*Digested) error) error
 
 // publish is journey 1 up to the signature.
 func (r *run) publish(ctx context.Context, o Options) (Result, error) {
+	if r.cfg.Origin != nil {
+		return r.publishOrigin(ctx, o)
+	}
 	root, err := OpenTree(r.cfg.Root)
 	if err != nil {
 		return Result{}, err
 	}
 	defer root.Close()
-	if err := r.cfg.References.CheckRoom(); err != nil {
-		return Result{}, fmt.Errorf("publish %s: %w", r.cfg.Root, err)
-	}
-	if r.last, err = r.recall(); err != nil {
-		return Result{}, err
-	}
-	if err := r.tidyIndex(ctx, r.last); err != nil {
+	if err := r.start(ctx); err != nil {
 		return Result{}, err
 	}
 	r.progress.stage("scan", 0)
@@ -88,7 +93,31 @@ func (r *run) publish(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	r.progress.stage("hash", r.changes.Upserts)
-	tree, err := r.buildTree(ctx, root)
+	if err := r.begin(); err != nil {
+		return Result{}, err
+	}
+	r.placer = r.newPlacer(r.last)
+	return r.make(ctx, o, func(ctx context.Context, each func(*Digested) error) error {
+		hooks := Hooks{Read: r.progress.read, Link: r.cfg.References.Link}
+		return Digest(ctx, root, r.last.params, r.changes.Files(), hooks, each)
+	})
+}
+
+// start recalls the last release and brings the index in line with it.
+func (r *run) start(ctx context.Context) (err error) {
+	if err := r.cfg.References.CheckRoom(); err != nil {
+		return fmt.Errorf("publish %s: %w", r.cfg.Root, err)
+	}
+	if r.last, err = r.recall(); err != nil {
+		return err
+	}
+	return r.tidyIndex(ctx, r.last)
+}
+
+// make makes a release of the changes. digests gives the new and changed files with their content, in order.
+func (r *run) make(ctx context.Context, o Options, digests digests) (Result, error) {
+	r.digests = digests
+	tree, err := r.buildTree(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -117,21 +146,16 @@ func (r *run) unchanged() (res Result, err error) {
 	return res, err
 }
 
-// buildTree hashes what is new or changed and makes the file tree, with new chunks placed and referred to.
-func (r *run) buildTree(ctx context.Context, root *os.Root) (content.Digest, error) {
-	var err error
-	if err := r.begin(); err != nil {
-		return content.Digest{}, err
-	}
-	if r.placer, err = r.newPlacer(r.last, r.changes.Upserts); err != nil {
+// buildTree makes the file tree, with the chunks of what is new or changed placed and referred to.
+func (r *run) buildTree(ctx context.Context) (tree content.Digest, err error) {
+	if err := r.placer.look(r.changes.Upserts); err != nil {
 		return content.Digest{}, err
 	}
 	defer func() { r.placer.old.stop() }()
-	var tree content.Digest
 	if r.last.manifest == nil {
-		tree, err = r.firstTree(ctx, root)
+		tree, err = r.firstTree(ctx)
 	} else {
-		tree, err = r.nextTree(ctx, root)
+		tree, err = r.nextTree(ctx)
 	}
 	if err != nil {
 		return content.Digest{}, err
@@ -140,9 +164,8 @@ func (r *run) buildTree(ctx context.Context, root *os.Root) (content.Digest, err
 }
 
 // digest hands the entry of each new or changed file to each; changed is false if only the time of the inode was new.
-func (r *run) digest(ctx context.Context, root *os.Root, each func(e content.Entry, changed bool) error) error {
-	hooks := Hooks{Read: r.progress.read, Link: r.cfg.References.Link}
-	err := Digest(ctx, root, r.last.params, r.changes.Files(), hooks, func(d *Digested) error {
+func (r *run) digest(ctx context.Context, each func(e content.Entry, changed bool) error) error {
+	err := r.digests(ctx, func(d *Digested) error {
 		e, changed, err := r.placer.place(d)
 		if err != nil {
 			return fmt.Errorf("place %q: %w", d.Path, err)
@@ -150,8 +173,8 @@ func (r *run) digest(ctx context.Context, root *os.Root, each func(e content.Ent
 		r.progress.file()
 		return each(e, changed)
 	})
-	if err == nil {
-		err = r.placer.builder.Flush()
+	if err == nil && r.pull == nil {
+		err = r.placer.flush()
 	}
 	if err == nil {
 		err = r.crash("hashed")
@@ -160,10 +183,10 @@ func (r *run) digest(ctx context.Context, root *os.Root, each func(e content.Ent
 }
 
 // firstTree builds the tree of a first release while the files are hashed: its entries are never all in memory.
-func (r *run) firstTree(ctx context.Context, root *os.Root) (content.Digest, error) {
+func (r *run) firstTree(ctx context.Context) (content.Digest, error) {
 	stopped := errors.New("stopped")
 	tree, _, err := content.BuildTree(func(yield func(content.Entry, error) bool) {
-		err := r.digest(ctx, root, func(e content.Entry, _ bool) error {
+		err := r.digest(ctx, func(e content.Entry, _ bool) error {
 			if !yield(e, nil) {
 				return stopped
 			}
@@ -177,8 +200,8 @@ func (r *run) firstTree(ctx context.Context, root *os.Root) (content.Digest, err
 }
 
 // nextTree applies what changed to the last tree.
-func (r *run) nextTree(ctx context.Context, root *os.Root) (content.Digest, error) {
-	err := r.digest(ctx, root, func(e content.Entry, changed bool) error {
+func (r *run) nextTree(ctx context.Context) (content.Digest, error) {
+	err := r.digest(ctx, func(e content.Entry, changed bool) error {
 		if changed {
 			r.edits.Upserts = append(r.edits.Upserts, e)
 		}
@@ -210,17 +233,26 @@ func (r *run) nextTree(ctx context.Context, root *os.Root) (content.Digest, erro
 // release makes all of the manifest durable, then signs it.
 func (r *run) release(ctx context.Context, tree content.Digest) (Result, error) {
 	pl := r.placer
+	if r.pull != nil {
+		if err := pl.flush(); err != nil { // only now: a segment that no release needs goes on growing
+			return Result{}, err
+		}
+	}
 	if err := pl.spare(ctx, tree, r.edits.Upserts); err != nil {
 		return Result{}, err
 	}
-	delta := content.Delta{Edits: r.edits, Segments: pl.segments, Dead: pl.dying.runs()}
+	unused, err := pl.leaveUnused()
+	if err != nil {
+		return Result{}, err
+	}
+	delta := content.Delta{Edits: r.edits, Segments: pl.segments, Dead: append(pl.dying.runs(), unused...)}
 	if len(pl.segments) > 0 {
 		delta.First = pl.first
 	}
 	m := &content.Manifest{Collection: r.cfg.Signer.ID(), Name: r.cfg.Name, Release: 1, Created: r.now.Unix(), Tree: tree,
 		Chunking: content.Encode(r.last.params), Totals: pl.totals, LiveBytes: uint64(pl.newBytes)}
 	res := Result{Totals: pl.totals, NewBytes: pl.newBytes, NewChunks: pl.newChunks, Segments: len(pl.segments), Skipped: r.changes.Skipped}
-	dead, err := r.last.chunks(delta.Dead)
+	dead, err := r.last.chunks(pl.dying.runs())
 	if err != nil {
 		return Result{}, err
 	}
@@ -246,6 +278,9 @@ func (r *run) release(ctx context.Context, tree content.Digest) (Result, error) 
 	if m.Directory, err = content.BuildDirectory(infos, r.cfg.Pack.Put); err != nil {
 		return Result{}, err
 	}
+	if err := r.saveSnapshot(tree); err != nil {
+		return res, err
+	}
 	if err := r.sign(ctx, m, &res); err != nil || res.Request != nil {
 		return res, err
 	}
@@ -259,6 +294,11 @@ func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error 
 	targets, err := r.targets(m)
 	if err != nil {
 		return err
+	}
+	if r.pull != nil {
+		if err := r.cfg.Arrivals.Sync(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.cfg.References.Sync(ctx); err != nil {
 		return err
@@ -344,7 +384,7 @@ func (r *run) settle(ctx context.Context, dead []placedChunk, release uint64) {
 		err = r.finish()
 	}
 	if err != nil {
-		r.cfg.Log.Warn("the next publish will fill the index again", "error", err)
+		r.cfg.Log.Warn("the next publish fills the index again and takes longer: look at the disk of the home directory", "error", err)
 	}
 }
 
@@ -358,41 +398,4 @@ func (r *run) forget(dead []placedChunk) error {
 		}
 	}
 	return nil
-}
-
-// keepSnapshot makes what the scan saw the snapshot of the release with this tree. The release is signed by now, so trouble
-// ends here: it costs hashing all files the next time.
-func (r *run) keepSnapshot(tree content.Digest) {
-	if err := r.writeSnapshot(tree); err != nil {
-		r.cfg.Log.Warn("the next publish will hash all files again", "error", err)
-	}
-}
-
-// writeSnapshot does not vouch for files that were different when they were read.
-func (r *run) writeSnapshot(tree content.Digest) error {
-	out, err := createSnapshot(r.path(snapshotName + ".new"))
-	if err != nil {
-		return err
-	}
-	ctimes := r.placer.ctimes
-	for rec, err := range r.changes.seen.records() {
-		if err != nil {
-			out.file.Close()
-			return err
-		}
-		if rec.changed {
-			if ctimes[0] != asScanned {
-				rec.Ctime = ctimes[0]
-			}
-			ctimes = ctimes[1:]
-		}
-		out.add(&rec.File, false)
-	}
-	if err := out.finish(tree, true); err != nil {
-		return err
-	}
-	if err := r.crash("snapshot"); err != nil {
-		return err
-	}
-	return replaceFile(r.path(snapshotName+".new"), r.path(snapshotName))
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"swarmnode/content"
 	"swarmnode/content/chunker"
 	"swarmnode/content/durable"
+	"swarmnode/content/origin"
 	"swarmnode/content/store"
 	"swarmnode/gossip"
 	"swarmnode/gossip/trust"
@@ -23,13 +25,18 @@ var ErrLocked = errors.New("another swarmnode is publishing this collection; wai
 // Config sets up a [Publisher].
 type Config struct {
 	State      string            // directory of the publisher's own files: lock and snapshot. Made if need be.
-	Root       string            // the tree to publish
+	Root       string            // the tree to publish; with Origin its URL without a password, for messages
 	Name       string            // the collection's name; that of the releases before, if there are any
 	Pack       *store.Pack       // takes the metadata blocks; holds those of the last release
 	References *store.References // over Root; takes the places of the chunks
 	Signer     *trust.Signer     // knows the last release and signs the next
 	Params     chunker.Params    // zero: those of the last release, chunker.Default for the first
 	Log        *slog.Logger      // nil: silence
+
+	// Origin, if not nil, is what is published instead of a directory here. It stays the caller's, who closes it.
+	Origin origin.Origin
+	// Arrivals takes the bytes that come from Origin, and gives its budget; References are over its directory, without links.
+	Arrivals *store.Arrivals
 }
 
 // Publisher makes the releases of one collection. It is safe for concurrent use: one Publish waits for the other.
@@ -40,6 +47,9 @@ type Publisher struct {
 
 	// heavy is HeavySize. Only tests set another.
 	heavy int64
+
+	// tries is origin.Retry if nil. Only tests set another.
+	tries func(ctx context.Context, try func() error) error
 
 	// crash is called at named points; an error stands for a crash there. Only tests set it.
 	crash func(point string) error
@@ -61,6 +71,9 @@ func Open(cfg Config) (*Publisher, error) {
 	}
 	if cfg.Pack == nil || cfg.References == nil || cfg.Signer == nil {
 		panic("publish: Config needs Pack, References and Signer")
+	}
+	if (cfg.Origin == nil) != (cfg.Arrivals == nil) {
+		panic("publish: Config needs Origin and Arrivals, or neither")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -94,11 +107,21 @@ type Options struct {
 	Prepare bool
 	// Again makes a release even if nothing has changed.
 	Again bool
+	// PullOptions are for an origin. Of ScanOptions it heeds AllowEmpty alone: what to leave out was said when it was opened.
+	PullOptions
+}
+
+// PullOptions are the choices for one Publish of an origin.
+type PullOptions struct {
+	Connections int   // how many files are fetched at a time; 0: origin.DefaultConnections
+	Rate        int64 // bytes a second that are read from it; 0: no limit
+	Strict      bool  // a path that cannot be published refuses the run, with a *ScanError, instead of being left out
+	AllowShrink bool  // that more than half of the files are gone is meant
 }
 
 // Progress tells how far a Publish is. Files and bytes are of those that are new or changed.
 type Progress struct {
-	Stage     string // "scan", "hash", "tree", "sign"
+	Stage     string // "scan", "hash", "tree", "sign"; of an origin "list" and "fetch" come instead of the first two, up to four times
 	Files     int    // done
 	FilesAll  int    // 0 until the scan is done
 	BytesRead int64
@@ -116,10 +139,30 @@ type Result struct {
 	Segments   int   // new ones
 	DeadBytes  int64 // of chunks that no file uses any more
 	DeltaBytes int64 // of the release's delta; 0 for the first and for one that is too large for a delta
-	Skipped    []Bad // left out, with ScanOptions.SkipBad
+	Skipped    []Bad // left out, with ScanOptions.SkipBad or without PullOptions.Strict
+	Pulled     Pulled
 	Took       time.Duration
 
 	Request *trust.Request // of Options.Prepare; the release is not there before it is signed
+}
+
+// Pulled says what a Publish asked of an origin.
+type Pulled struct {
+	Requests int   // that its listings took
+	Files    int   // that were fetched, each time counted
+	Bytes    int64 // that were read of them
+	Rounds   int   // listings: one if nothing has changed, else one more after each time something was fetched
+}
+
+// ShrinkError says that an origin has lost more of its files than is likely to be meant.
+type ShrinkError struct {
+	Root      string
+	Had, Gone int // files
+}
+
+func (e *ShrinkError) Error() string {
+	return fmt.Sprintf("%s lists %d of the %d files of the last release no more: it may be half-mounted or moved. Nothing is published; if they are to go, say --allow-shrink",
+		e.Root, e.Gone, e.Had)
 }
 
 // AheadError says that releases of the collection exist that this publisher does not know.

@@ -65,6 +65,7 @@ type Changes struct {
 	Skipped   []Bad    // what was left out, with ScanOptions.SkipBad
 
 	heavy []string // paths of all heavy files, in order
+	gone  int      // how many of Deletes were files
 	seen  *snapshot
 }
 
@@ -173,6 +174,9 @@ func (m *merge) advance() error {
 
 func (m *merge) gone() error {
 	m.changes.Deletes = append(m.changes.Deletes, m.before.Path)
+	if m.before.isFile() {
+		m.changes.gone++
+	}
 	return m.advance()
 }
 
@@ -183,9 +187,9 @@ func (m *merge) see(f *File) error {
 			return err
 		}
 	}
-	changed := true
+	changed, kept := true, false
 	if m.more && m.before.Path == f.Path {
-		changed = !f.same(&m.before)
+		changed, kept = !f.same(&m.before), f.likely(&m.before)
 		if err := m.advance(); err != nil {
 			return err
 		}
@@ -203,6 +207,6 @@ func (m *merge) see(f *File) error {
 	if m.heavy > 0 && f.kind() == content.ModeFile && f.Size >= m.heavy {
 		m.changes.heavy = append(m.changes.heavy, f.Path)
 	}
-	m.out.add(f, changed)
+	m.out.add(f, changed, changed && kept)
 	return nil
 }

@@ -315,7 +315,7 @@ func TestSnapshotKeepsAndChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range files {
-		w.add(&files[i], i%2 == 0)
+		w.add(&files[i], i%2 == 0, false)
 	}
 	if err := w.finish(content.Digest{1}, true); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,8 @@ import (
 
 // A snapshot is what the last publish saw: one record per path, in the order of content.ComparePaths, front-coded.
 //
-//	magic | records: flags, shared prefix, rest of the path, mode, [mtime, ctime, inode, size], [target] | 0
+//	magic | [flag, length, memo] | records: flags, shared prefix, rest of the path, mode, [mtime, ctime, inode, size], [target],
+//	[stamp, path to fetch, SHA-256] | 0
 //	| number of records (8 bytes) | digest of the file tree that it belongs to | CRC-32C of all before
 //
 // It is only a cache: one that is missing, broken or of another release costs hashing all files again.
@@ -27,6 +28,13 @@ const (
 
 	recordHere    = 1 << 0 // set in every record
 	recordChanged = 1 << 1 // the scan that wrote it found it new or changed
+	recordListed  = 1 << 2 // an origin listed it: stamp, path and SHA-256 are there
+	recordLast    = 1 << 3 // an index of an origin
+	recordKept    = 1 << 4 // of those changed: the origin vouches for the content being as it was
+	recordMemo    = 1 << 5 // no record of a path, but what the origin's next listing wants to know; the first one
+
+	// maxMemo is how many bytes of a memo are kept: validators of 200,000 directories.
+	maxMemo = 32 << 20
 )
 
 var (
@@ -40,6 +48,8 @@ var (
 type record struct {
 	File
 	changed bool
+	kept    bool
+	memo    []byte // nothing else counts then
 }
 
 // snapshotWriter writes a snapshot; nothing is durable before the caller syncs the file.
@@ -68,7 +78,16 @@ func (s *snapshotWriter) write(b []byte) {
 	s.w.Write(b)
 }
 
-func (s *snapshotWriter) add(f *File, changed bool) {
+// addMemo adds the memo of an origin's listing, before all else.
+func (s *snapshotWriter) addMemo(memo []byte) {
+	if len(memo) == 0 || len(memo) > maxMemo {
+		return
+	}
+	s.write(binary.AppendUvarint([]byte{recordMemo}, uint64(len(memo))))
+	s.write(memo)
+}
+
+func (s *snapshotWriter) add(f *File, changed, kept bool) {
 	shared := 0
 	for shared < min(len(s.last), len(f.Path)) && s.last[shared] == f.Path[shared] {
 		shared++
@@ -76,6 +95,15 @@ func (s *snapshotWriter) add(f *File, changed bool) {
 	flags := byte(recordHere)
 	if changed {
 		flags |= recordChanged
+	}
+	if kept {
+		flags |= recordKept
+	}
+	if f.Last {
+		flags |= recordLast
+	}
+	if f.Listed != (Listed{Last: f.Last}) {
+		flags |= recordListed
 	}
 	b := append(s.buf[:0], flags)
 	b = binary.AppendUvarint(b, uint64(shared))
@@ -91,6 +119,11 @@ func (s *snapshotWriter) add(f *File, changed bool) {
 	if f.kind() == content.ModeLink {
 		b = binary.AppendUvarint(b, uint64(len(f.Target)))
 		b = append(b, f.Target...)
+	}
+	if flags&recordListed != 0 {
+		b = append(binary.AppendUvarint(b, uint64(len(f.Stamp))), f.Stamp...)
+		b = append(binary.AppendUvarint(b, uint64(len(f.Fetch))), f.Fetch...)
+		b = append(b, f.Listed.SHA256[:]...)
 	}
 	s.write(b)
 	s.last, s.buf = f.Path, b
@@ -175,11 +208,26 @@ func (s *snapshot) records() iter.Seq2[record, error] {
 				yield(rec, fmt.Errorf("read snapshot: %w", err))
 				return
 			}
-			if !more || !yield(rec, nil) {
+			if !more || rec.memo == nil && !yield(rec, nil) {
 				return
 			}
 		}
 	}
+}
+
+// memo gives what the origin's listing wants to know again, if there is something.
+func (s *snapshot) memo() ([]byte, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	var rec record
+	if _, err = r.Discard(len(snapshotMagic)); err == nil {
+		_, err = readRecord(r, &rec, new([]byte))
+	}
+	return rec.memo, err
 }
 
 // files gives the records as the files they tell of.
@@ -221,17 +269,35 @@ func readRecord(r *bufio.Reader, rec *record, path *[]byte) (more bool, err erro
 		failed = errors.Join(failed, err)
 		return b
 	}
+	if flags&recordMemo != 0 {
+		n := num()
+		if failed == nil && n > maxMemo {
+			failed = errSnapshot
+		}
+		if failed == nil {
+			rec.memo = make([]byte, n)
+			_, failed = io.ReadFull(r, rec.memo)
+		}
+		return failed == nil, failed
+	}
 	shared := num()
 	if shared > uint64(len(*path)) {
 		return false, errSnapshot
 	}
 	*path = text((*path)[:shared], num())
-	rec.Path, rec.Mode, rec.changed = string(*path), uint32(num()), flags&recordChanged != 0
+	rec.Path, rec.Mode = string(*path), uint32(num())
+	rec.changed, rec.kept, rec.Last = flags&recordChanged != 0, flags&recordKept != 0, flags&recordLast != 0
 	if !rec.isDir() {
 		rec.Mtime, rec.Ctime, rec.Inode, rec.Size = signed(), signed(), num(), int64(num())
 	}
 	if rec.kind() == content.ModeLink {
 		rec.Target = string(text(nil, num()))
+	}
+	if flags&recordListed != 0 {
+		rec.Stamp, rec.Fetch = string(text(nil, num())), string(text(nil, num()))
+		if failed == nil {
+			_, failed = io.ReadFull(r, rec.Listed.SHA256[:])
+		}
 	}
 	return failed == nil, failed
 }

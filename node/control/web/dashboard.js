@@ -2,14 +2,12 @@
 "use strict";
 const live = document.getElementById("live");
 const line = document.getElementById("line");
-const events = new EventSource("events");
-
 function say(text, bad) {
-  line.textContent = text;
+  if (line.textContent !== text) line.textContent = text; // the same again would be read out again
   line.className = bad ? "bad" : "";
 }
 
-events.addEventListener("live", (event) => {
+function show(event) {
   const next = document.createElement("template");
   next.innerHTML = event.data;
   // What somebody opened stays open; what did not change is left alone, with the focus and the selection in it.
@@ -29,7 +27,7 @@ events.addEventListener("live", (event) => {
   }
   document.title = (document.querySelector("#verdict.good") ? "fine" : "look") + " – swarmnode";
   say("Live.", false);
-});
+}
 
 function replace(old, part) {
   const focused = old.contains(document.activeElement) && document.activeElement.closest("details");
@@ -37,7 +35,16 @@ function replace(old, part) {
   if (focused) document.getElementById(focused.id)?.querySelector("summary").focus();
 }
 
-events.addEventListener("bye", () => say("The node has stopped; what is shown is how it was.", true));
-events.onerror = () => {
-  if (!line.className) say("The node does not answer; what is shown is how it was.", true);
-};
+// A browser asks again by itself when a connection broke, but not when the answer was a refusal: too many pages, or a proxy without
+// the node behind it.
+function connect() {
+  const events = new EventSource("events");
+  events.addEventListener("live", show);
+  events.addEventListener("bye", () => say("The node has stopped; what is shown is how it was.", true));
+  events.onerror = () => {
+    if (!line.className) say("The node does not answer; what is shown is how it was.", true);
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+  };
+}
+
+connect();

@@ -1,0 +1,202 @@
+package origin
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"strings"
+
+	"swarmnode/content"
+)
+
+// An rpm repository is read from repodata/repomd.xml down: rpm+https://HOST/DIRECTORY/, where DIRECTORY holds repodata.
+//
+// What is there is what it names: its files, the packages of the primary index, and, where .treeinfo names images, those. Not
+// there: differences between packages (drpms), files that nothing names, packages that are on another server.
+
+const (
+	repodata = "repodata"
+	repomd   = "repomd.xml"
+)
+
+// maxTreeinfoBytes is how long .treeinfo may be: Fedora's has 3 KB.
+const maxTreeinfoBytes = 1 << 20
+
+// rpm is such an origin.
+type rpm struct {
+	*repository
+	print string
+}
+
+// openRPM makes the origin of a URL rpm+SCHEME://….
+func openRPM(ctx context.Context, u *url.URL, o Options) (Origin, error) {
+	if u.RawQuery != "" {
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s: an rpm repository has no parameters after a ?; --exclude '*.src.rpm' leaves out files", u.Redacted())}
+	}
+	r, err := openRepository(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	return &rpm{repository: r, print: r.fingerprint(repomd)}, nil
+}
+
+// List reads the metadata. It asks one question if nothing has changed.
+func (r *rpm) List(ctx context.Context, before Before, each func(Entry) error) (Listing, error) {
+	return r.settled(ctx, func(last bool) (Listing, error) {
+		other := before.Memo[memoPrint] != r.print
+		t := &top{dir: repodata}
+		if err := t.ask(ctx, r.repository, before.Memo, other); err != nil {
+			return Listing{}, err
+		}
+		if !t.changed && !other {
+			return Listing{Memo: map[string]string{memoPrint: r.print, memoFile + t.dir: t.was.text()}}, ErrUnchanged
+		}
+		p := &pile{o: &r.o}
+		if err := t.get(ctx, r.repository, maxReleaseBytes, repomd); err != nil {
+			return Listing{}, err
+		}
+		if err := r.signed(ctx, t, last, p); err != nil {
+			return Listing{}, err
+		}
+		if err := r.readData(ctx, t.data, p); err != nil {
+			return Listing{}, err
+		}
+		if err := r.readTreeinfo(ctx, p); err != nil {
+			return Listing{}, err
+		}
+		memo := map[string]string{memoPrint: r.print, memoFile + t.dir: t.is.text()}
+		err := p.emit(each)
+		return Listing{Bad: p.bad, Memo: memo}, err
+	})
+}
+
+// signed adds repomd.xml, and its signature, which is checked if there is a keyring, and the key that some put beside it.
+func (r *rpm) signed(ctx context.Context, t *top, last bool, p *pile) error {
+	name := joined(repodata, repomd)
+	if err := r.publish(p, name, t.data, t.mtime); err != nil {
+		return err
+	}
+	for _, end := range []string{".asc", ".key"} {
+		data, mtime, err := r.fetch(ctx, name+end, maxSignatureBytes)
+		switch {
+		case absent(err) && end == ".asc" && r.keys != nil:
+			return &RefusedError{Reason: fmt.Sprintf("%s is not signed, there is no %s%s: ask for it, or leave out the keyring", name, repomd, end)}
+		case absent(err):
+			continue
+		case err == nil && end == ".asc" && r.keys != nil:
+			signature, bad := dearmor(data)
+			if err = bad; err == nil {
+				err = r.keys.check(name, t.data, signature, r.now())
+			}
+			if err != nil && !last {
+				err = fmt.Errorf("%w: %w", errSwitched, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.publish(p, name+end, data, mtime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readData adds the files that repomd.xml names, and the packages that the primary index names.
+func (r *rpm) readData(ctx context.Context, data []byte, p *pile) error {
+	var primary *filed
+	err := readRepomd(bytes.NewReader(data), func(kind string, f filed) error {
+		f.last = true
+		if kind == "primary" {
+			primary = &f
+		}
+		return p.add(f)
+	}, p.refuse)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", repomd, err)
+	case primary == nil:
+		return fmt.Errorf("%s names no primary index that can be believed: it is not one of a repository of packages, or has hashes that can be forged", repomd)
+	}
+	packed, err := r.fetchChecked(ctx, *primary)
+	if err != nil {
+		return err
+	}
+	in, err := unpack(primary.path, packed, r.longest)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := readPrimary(in, p.add, p.refuse); err != nil {
+		return fmt.Errorf("%s: %w", primary.path, err)
+	}
+	return nil
+}
+
+// readTreeinfo adds the images of an installation tree, if this is one.
+func (r *rpm) readTreeinfo(ctx context.Context, p *pile) error {
+	for _, name := range []string{".treeinfo", "treeinfo"} {
+		data, mtime, err := r.fetch(ctx, name, maxTreeinfoBytes)
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.publish(p, name, data, mtime); err != nil {
+			return err
+		}
+		if err := readTreeinfo(bytes.NewReader(data), p.add); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	}
+	return nil
+}
+
+// readTreeinfo reads the section of checksums of a .treeinfo file (https://release-engineering.github.io/productmd/treeinfo-1.0.html):
+// lines of "path = sha256:hash". Sizes are not told. What it says of repodata is told better there.
+func readTreeinfo(r io.Reader, add func(filed) error) error {
+	lines := bufio.NewScanner(r)
+	inside := false
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, "[") {
+			inside = line == "[checksums]"
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !inside || !ok || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
+		}
+		name = strings.TrimSpace(name)
+		kind, hash, _ := strings.Cut(strings.TrimSpace(value), ":")
+		f, ok := hashed(kind, hash)
+		if !ok || path.Dir(name) == repodata {
+			continue
+		}
+		f.path, f.size = name, SizeUnknown
+		if err := add(f); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// hashed begins a file with a hash that cannot be forged.
+func hashed(kind, hash string) (filed, bool) {
+	hash = strings.ToLower(strings.TrimSpace(hash))
+	switch kind {
+	case "sha256":
+		sum, err := content.ParseDigest(hash)
+		return filed{sum: sum}, err == nil
+	case "sha512":
+		const digits = 128
+		return filed{sha512: hash}, len(hash) == digits && strings.Trim(hash, "0123456789abcdef") == ""
+	}
+	return filed{}, false
+}

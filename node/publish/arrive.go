@@ -1,0 +1,426 @@
+package publish
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"iter"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"swarmnode/content"
+	"swarmnode/content/chunker"
+	"swarmnode/content/origin"
+	"swarmnode/content/store"
+)
+
+const (
+	// arriveBlock is how much of a file is read before its chunks are written together, in bytes: they lie side by side then, which
+	// makes few runs of a large file, and as many as there are connections are in memory.
+	arriveBlock = 4 * content.MaxChunkSize
+	// maxConnections is how many files are fetched at a time at most: so many blocks are 128 MiB.
+	maxConnections = 32
+	// rateBurst is how much may come at once although a rate is set, in bytes: one read of a connection.
+	rateBurst = 64 << 10
+)
+
+// fetcher fetches files into the arrivals, several at a time.
+type fetcher struct {
+	*run
+	rate   *rate.Limiter // nil: no limit
+	blocks sync.Pool
+}
+
+func newFetcher(r *run) *fetcher {
+	f := &fetcher{run: r, blocks: sync.Pool{New: func() any { return new([arriveBlock]byte) }}}
+	if r.o.Rate > 0 {
+		f.rate = rate.NewLimiter(rate.Limit(r.o.Rate), rateBurst)
+	}
+	return f
+}
+
+// all fetches files. What is not as it was listed is noted in stale; an error ends it.
+func (f *fetcher) all(ctx context.Context, connections int, files iter.Seq2[File, error]) error {
+	connections = min(connections, maxConnections)
+	g, ctx := errgroup.WithContext(ctx)
+	work := make(chan File)
+	g.Go(func() error {
+		defer close(work)
+		for file, err := range files {
+			if err != nil {
+				return err
+			}
+			select {
+			case work <- file:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range connections {
+		g.Go(func() error {
+			for file := range work {
+				if err := f.file(ctx, &file); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// staleError says that a file is not what its listing says: another listing may know more.
+type staleError struct {
+	path  string
+	cause error
+}
+
+func (e *staleError) Error() string { return fmt.Sprintf("%q: %v", e.path, e.cause) }
+
+// Unwrap gives the cause.
+func (e *staleError) Unwrap() error { return e.cause }
+
+// file fetches one file until it holds still for once.
+func (f *fetcher) file(ctx context.Context, file *File) error {
+	g := &arriving{fetcher: f, file: file, large: f.last.params.Cutter(f.last.params.Rule(file.Path, int64(f.last.params.Fixed)+1))}
+	if err := g.resume(); err != nil {
+		return err
+	}
+	for range maxTries {
+		err := g.insist(ctx)
+		stale, own := (*staleError)(nil), (*finalError)(nil)
+		switch {
+		case err == nil:
+			f.taking.Lock()
+			f.pulled.Files++
+			f.taking.Unlock()
+			f.progress.file()
+			return nil
+		case errors.As(err, &own):
+			return own.cause
+		case errors.Is(err, errChanged):
+			g.restart()
+			continue
+		case errors.As(err, &stale):
+			f.note(file.Path, stale)
+			return nil
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+			return f.unreadable(file, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		return fmt.Errorf("fetch %q from %s: %w", file.Path, f.cfg.Root, err)
+	}
+	return &ChangedError{Path: file.Path}
+}
+
+// insist tries until the file is here or something is wrong that is not the connection. Each time a part of it comes counts as a
+// first try: a large file over a bad line arrives in the end.
+func (g *arriving) insist(ctx context.Context) error {
+	for {
+		var settled error // what trying again does not change
+		before := g.offset
+		err := g.again(ctx, func() error {
+			err := g.try(ctx)
+			if settled = nil; decided(err) {
+				settled, err = err, nil
+			}
+			return err
+		})
+		if settled != nil {
+			return settled
+		}
+		refused := (*origin.RefusedError)(nil)
+		if err == nil || g.offset <= before || ctx.Err() != nil || errors.As(err, &refused) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+}
+
+// decided reports whether an error is not one of the connection.
+func decided(err error) bool {
+	stale, own := (*staleError)(nil), (*finalError)(nil)
+	return errors.Is(err, errChanged) || errors.As(err, &stale) || errors.As(err, &own)
+}
+
+func (f *fetcher) note(path string, err error) {
+	f.taking.Lock()
+	defer f.taking.Unlock()
+	f.stale[path] = err
+}
+
+// unreadable decides what becomes of a file that is listed but cannot be read. One that is gone may be gone from the next listing
+// too. What is in it all the same is left out, unless the last release had it or the metadata of the origin promise it.
+func (f *fetcher) unreadable(file *File, cause error) error {
+	_, err := content.Lookup(f.treeBefore(), f.last.blocks, file.Path)
+	promised := f.last.manifest != nil && err == nil || file.Last || !file.Listed.SHA256.IsZero()
+	f.taking.Lock()
+	defer f.taking.Unlock()
+	if errors.Is(cause, fs.ErrNotExist) && (promised || !f.gone[file.Path]) {
+		f.gone[file.Path] = true
+		f.stale[file.Path] = cause
+		return nil
+	}
+	if promised {
+		return fmt.Errorf("fetch %q from %s: %w: it was readable before, or the metadata of the origin list it; let it be read, or --exclude it if it is to go",
+			file.Path, f.cfg.Root, cause)
+	}
+	if len(f.left) >= maxLeftOut {
+		return fmt.Errorf("fetch %q from %s: %w, and so are %d others", file.Path, f.cfg.Root, cause, maxLeftOut)
+	}
+	f.left[file.Path] = true
+	f.badRead = append(f.badRead, Bad{file.Path, fmt.Errorf("%q: %w", file.Path, cause)})
+	return nil
+}
+
+func (r *run) treeBefore() content.Digest {
+	if r.last.manifest == nil {
+		return content.Digest{}
+	}
+	return r.last.manifest.Tree
+}
+
+// arriving is one file on its way.
+type arriving struct {
+	*fetcher
+	file    *File
+	large   *chunker.Cutter
+	offset  int64 // up to which its chunks have arrived
+	sum     hash.Hash
+	version string
+	resumed bool // what arrived before this try counts
+}
+
+// resume goes on where an earlier run was cut off.
+func (g *arriving) resume() error {
+	g.restart()
+	was, err := g.seen.read(g.file.Path)
+	if err != nil || was == nil || was.Done || was.Offset == g.file.Size || was.Version == "" || string(was.Listed) != string(listedAs(g.file)) {
+		return err
+	}
+	if state, ok := g.sum.(encoding.BinaryUnmarshaler); ok && state.UnmarshalBinary(was.Sum) == nil {
+		g.offset, g.version = was.Offset, was.Version
+	} else {
+		g.restart()
+	}
+	return nil
+}
+
+func (g *arriving) restart() { g.offset, g.version, g.sum, g.resumed = 0, "", sha256.New(), false }
+
+// try opens the file and takes in what comes. What has arrived when it breaks stays for the next try.
+func (g *arriving) try(ctx context.Context) error {
+	if g.version == "" && g.offset > 0 {
+		g.restart()
+	}
+	body, err := g.cfg.Origin.Open(ctx, g.file.entry(), g.offset, g.version)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	g.resumed = body.Offset > 0
+	if body.Offset != g.offset {
+		if body.Offset != 0 {
+			return fmt.Errorf("it was opened at %d instead of %d", body.Offset, g.offset)
+		}
+		g.restart()
+	}
+	if g.version = body.Version; len(g.version) > content.MaxPath {
+		g.version = ""
+	}
+	size := body.Size
+	if size < 0 {
+		size = g.file.Size
+	} else if g.file.Size >= 0 && size != g.file.Size {
+		return &staleError{g.file.Path, fmt.Errorf("it is listed with %d bytes and has %d", g.file.Size, size)}
+	}
+	chunks, err := g.take(ctx, body, size)
+	if err != nil {
+		return err
+	}
+	if body.Still != nil {
+		still, err := body.Still(ctx)
+		if err != nil {
+			return err
+		}
+		if !still {
+			return errChanged
+		}
+	}
+	return g.finish(chunks, body.Mtime)
+}
+
+// take reads to the end and gives the chunks that are not in the log yet.
+func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) ([]content.Chunk, error) {
+	block := g.blocks.Get().(*[arriveBlock]byte)
+	defer g.blocks.Put(block)
+	held, end := 0, false
+	var chunks []content.Chunk
+	for !end {
+		n, err := g.fill(ctx, body, block[held:])
+		held += n
+		g.counted(n)
+		if size >= 0 && g.offset+int64(held) > size {
+			return nil, &staleError{g.file.Path, fmt.Errorf("more than the %d bytes come that it is said to have", size)}
+		}
+		end = err == io.EOF
+		cut, used := g.cut(block[:held], end && (size < 0 || g.offset+int64(held) == size))
+		if terr := g.takeIn(cut, block[:used]); terr != nil {
+			return nil, terr
+		}
+		g.sum.Write(block[:used])
+		g.offset += int64(used)
+		held = copy(block[:], block[used:held])
+		chunks = append(chunks, cut...)
+		if end && (size < 0 || g.offset == size) {
+			return chunks, nil
+		}
+		if len(chunks) > 0 {
+			if lerr := g.log(chunks, false, 0); lerr != nil {
+				return nil, lerr
+			}
+			chunks = nil
+		}
+		if end {
+			return nil, fmt.Errorf("%d of %d bytes came: %w", g.offset+int64(held), size, io.ErrUnexpectedEOF)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, io.ErrUnexpectedEOF
+}
+
+// fill reads until b is full or nothing more comes, at most at the rate.
+func (g *arriving) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		if err = ctx.Err(); err != nil {
+			return n, err
+		}
+		part := b[n:]
+		if g.rate != nil {
+			part = part[:min(len(part), rateBurst)]
+		}
+		var m int
+		m, err = r.Read(part)
+		n += m
+		if g.rate != nil && m > 0 {
+			if werr := g.rate.WaitN(ctx, m); werr != nil {
+				return n, werr
+			}
+		}
+	}
+	return n, err
+}
+
+func (g *arriving) counted(n int) {
+	g.taking.Lock()
+	g.pulled.Bytes += int64(n)
+	g.taking.Unlock()
+	g.progress.read(int64(n))
+}
+
+// cut gives the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
+// than one chunk may have, a file may be a single one.
+func (g *arriving) cut(data []byte, last bool) (chunks []content.Chunk, used int) {
+	if fixed := int(g.last.params.Fixed); g.offset == 0 && len(data) <= fixed {
+		if !last || len(data) == 0 {
+			return nil, 0
+		}
+		return []content.Chunk{{Digest: content.Sum(data), Size: uint32(len(data))}}, len(data)
+	}
+	for used < len(data) {
+		n := g.large.Next(data[used:], last)
+		if n == 0 {
+			break
+		}
+		chunks = append(chunks, content.Chunk{Digest: content.Sum(data[used : used+n]), Size: uint32(n)})
+		used += n
+	}
+	return chunks, used
+}
+
+// takeIn writes the chunks that are not here yet to the arrivals.
+func (g *arriving) takeIn(chunks []content.Chunk, data []byte) error {
+	g.taking.Lock()
+	defer g.taking.Unlock()
+	for _, c := range chunks {
+		part := data[:c.Size]
+		data = data[c.Size:]
+		if _, ok := g.placer.known(c.Digest); ok {
+			continue
+		}
+		ref, offset, closed, err := g.cfg.Arrivals.Append(c, part)
+		if err != nil {
+			return &finalError{err}
+		}
+		if err := g.cfg.References.Refer(ref, store.ArrivalFile(ref.Segment), offset); err != nil {
+			return &finalError{err}
+		}
+		if closed != nil {
+			if err := g.placer.addSegment(ref.Segment, closed, nil); err != nil {
+				return &finalError{err}
+			}
+		}
+	}
+	if time.Since(g.synced) < checkpoint {
+		return nil
+	}
+	g.synced = time.Now()
+	err := g.cfg.Arrivals.Sync(context.Background())
+	if err == nil {
+		err = g.seen.sync()
+	}
+	if err != nil {
+		return &finalError{err}
+	}
+	return nil
+}
+
+// log notes the chunks that have arrived of the file up to offset.
+func (g *arriving) log(chunks []content.Chunk, done bool, mtime int64) error {
+	size := int64(0)
+	rec := seenRecord{Path: g.file.Path, Listed: listedAs(g.file), Version: g.version, Offset: g.offset, Mtime: mtime, Done: done}
+	for _, c := range chunks {
+		rec.Digests, rec.Sizes = append(rec.Digests, c.Digest[:]...), append(rec.Sizes, c.Size)
+		size += int64(c.Size)
+	}
+	if done {
+		rec.Sum = g.sum.Sum(nil)
+	} else if state, ok := g.sum.(encoding.BinaryMarshaler); ok {
+		rec.Sum, _ = state.MarshalBinary() // one without a state is not gone on with
+	}
+	if err := g.seen.add(rec, g.offset == size); err != nil {
+		return &finalError{err}
+	}
+	return nil
+}
+
+// finish notes that all of the file is here, if it is what the metadata of the origin promise.
+func (g *arriving) finish(chunks []content.Chunk, mtime int64) error {
+	if want := g.file.Listed.SHA256; !want.IsZero() && content.Digest(g.sum.Sum(nil)) != want {
+		if g.resumed {
+			return errChanged // what was there before is not what came now
+		}
+		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %x, and the metadata of the origin say %v", g.sum.Sum(nil), want)}
+	}
+	return g.log(chunks, true, mtime)
+}
+
+// finalError is one of this side: to ask the origin once more changes nothing.
+type finalError struct{ cause error }
+
+func (e *finalError) Error() string { return e.cause.Error() }
+
+// Unwrap gives the cause.
+func (e *finalError) Unwrap() error { return e.cause }
