@@ -93,7 +93,7 @@ func readRsyncFile(w *rsyncWire, flags byte, last rsyncFile) (rsyncFile, error) 
 	if err != nil {
 		return f, err
 	}
-	if int(same) > len(last.name) || more <= 0 || more > rsyncName-same {
+	if int(same) > len(last.name) || more < 0 || same+more == 0 || more > rsyncName-same {
 		return f, fmt.Errorf("%w: a name of %d and %d bytes after one of %d", errRsync, same, more, len(last.name))
 	}
 	if f.name, err = w.readString(last.name[:same], int(more)); err != nil {
