@@ -28,6 +28,8 @@ type web struct {
 	user   *url.Userinfo
 	client *http.Client
 	heads  chan struct{} // a place for each question that is on its way
+	// settling is how long a directory is left alone in which something was written just now. Only tests have none.
+	settling time.Duration
 
 	// Of the listing that goes on.
 	before Before
@@ -47,7 +49,7 @@ func openHTTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &web{o: o, user: user, heads: make(chan struct{}, o.Connections)}
+	w := &web{o: o, user: user, heads: make(chan struct{}, o.Connections), settling: youngExact}
 	w.base = &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}
 	if u.Path != "" {
 		w.base.Path, w.base.RawPath = strings.TrimSuffix(u.Path, "/")+"/", strings.TrimSuffix(u.EscapedPath(), "/")+"/"
@@ -122,19 +124,32 @@ func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (
 	return l, err
 }
 
-// readDir is a lister.
+// readDir is a lister. What was written in these seconds is listed once more when they are over: else the next listing would say
+// something else of it, and it would be read twice.
 func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error) {
-	rows, date, err := w.readPage(ctx, dir)
-	if err != nil {
-		return nil, nil, 1, err
+	for again := false; ; again = true {
+		rows, date, err := w.readPage(ctx, dir)
+		if requests++; err != nil {
+			return nil, nil, requests, err
+		}
+		s := w.newSheet(dir, date)
+		bad = w.judge(s, rows)
+		gone, n, err := s.settleAll(ctx)
+		if requests += n; err != nil {
+			return nil, nil, requests, err
+		}
+		if again || !s.fresh || w.settling <= 0 {
+			w.mu.Lock()
+			w.files += s.files
+			w.mu.Unlock()
+			return s.entries, append(bad, gone...), requests, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, requests, ctx.Err()
+		case <-time.After(w.settling):
+		}
 	}
-	s := w.newSheet(dir, date)
-	bad = w.judge(s, rows)
-	gone, n, err := s.settleAll(ctx)
-	if err != nil {
-		return nil, nil, 1 + n, err
-	}
-	return s.entries, append(bad, gone...), 1 + n, nil
 }
 
 // judge takes the rows of a page one after the other, in the order in which what was listed before is stored, and alone, so that
@@ -162,7 +177,7 @@ func (w *web) judge(s *sheet, rows []row) (bad []Bad) {
 		case !w.o.wanted(p):
 			continue
 		}
-		w.files++
+		s.files++
 		e.Size = r.size
 		if !r.mtime.IsZero() {
 			e.Mtime = r.mtime.Truncate(time.Second).UnixNano() // as Last-Modified does; which has the last word, if there is one

@@ -64,6 +64,8 @@ type sheet struct {
 	asked   int64 // the same for those of this one
 	prints  prints
 	kept    prints
+	files   int
+	fresh   bool // something was written just now, by the server's clock
 }
 
 // question is a file that the server is to be asked for.
@@ -92,7 +94,7 @@ func (s *sheet) judge(e Entry, r row) {
 	switch {
 	case r.exact:
 		if audit = known; q.young {
-			e.Stamp += stampYoung
+			e.Stamp, s.fresh = e.Stamp+stampYoung, true
 		}
 	case known && r.text != "" && asked == "":
 		audit = true
@@ -134,6 +136,7 @@ func (a answer) stamp() string {
 // settle gives an entry the stamp that an answer makes.
 func (s *sheet) settle(q *question, a answer) {
 	e, said := &s.entries[q.index], a.stamp()
+	s.fresh = s.fresh || !q.audit && (strings.HasSuffix(said, stampYoung) || said == "" && q.young && q.row.fine)
 	switch {
 	case q.audit:
 		s.audit(q, a)
