@@ -143,7 +143,8 @@ func (d *directory) check(e *Entry) error {
 }
 
 // loops reports whether an ancestor says word for word the same, with a subdirectory in it: a link to it, which a server shows as a
-// directory. A tree cannot contain itself. Without a file whose stamp is the same it may also be a name in itself, "lib/lib".
+// directory. A tree cannot contain itself. Without a file whose stamp is the same it may also be a name in itself, "lib/lib";
+// a chain of those ends where a path is too long.
 func (d *directory) loops() bool {
 	same := 0
 	for a := d.parent; a != nil && len(d.subs) > 0; a = a.parent {
@@ -151,7 +152,7 @@ func (d *directory) loops() bool {
 			same++
 		}
 	}
-	return same > 0 && d.telling || same >= maxAlike
+	return same > 0 && d.telling || same >= maxAlike && len(d.subs) > 1
 }
 
 // visit emits all that is in d, which is loaded, and below.

@@ -115,13 +115,21 @@ func TestCrawlLoop(t *testing.T) {
 	}
 }
 
-// The same without any file, and a directory that has a directory of its own name.
+// The same without any file, and directories that have nothing but a directory of their own name.
 func TestCrawlNamesake(t *testing.T) {
-	list := func(_ context.Context, dir string) ([]Entry, []Bad, int, error) {
-		return []Entry{{Path: path.Join(dir, "again"), Mode: content.ModeDir | 0o755}}, nil, 1, nil
+	list := func(names ...string) lister {
+		return func(_ context.Context, dir string) (out []Entry, bad []Bad, requests int, err error) {
+			for _, name := range names {
+				out = append(out, Entry{Path: path.Join(dir, name), Mode: content.ModeDir | 0o755})
+			}
+			return out, nil, 1, nil
+		}
 	}
-	if got, l, err := walked(t, Options{}, Before{}, list); err != nil || len(got) != maxAlike-1 || len(l.Bad) != 1 {
-		t.Errorf("%q, %v, %v", got, l.Bad, err)
+	if got, l, err := walked(t, Options{}, Before{}, list("again", "more")); err != nil || len(got) != 1<<maxAlike-2 || len(l.Bad) != 1<<maxAlike {
+		t.Errorf("%d paths, %d bad, %v", len(got), len(l.Bad), err)
+	}
+	if got, l, err := walked(t, Options{}, Before{}, list("d")); err != nil || len(got) != content.MaxDepth || len(l.Bad) != 1 {
+		t.Errorf("%d paths, %v, %v", len(got), l.Bad, err)
 	}
 	lib := paper{"lib": "/", "lib/lib": "/", "lib/lib/lib": "/", "lib/lib/lib/x": "1"}
 	if got, l, err := walked(t, Options{}, Before{}, lib.list); err != nil || len(got) != 4 || len(l.Bad) > 0 {
