@@ -163,8 +163,9 @@ func TestNewRateActs(t *testing.T) {
 			up, down := moved[0].Load(), moved[1].Load()
 			time.Sleep(20 * time.Second)
 			for i, got := range []int64{moved[0].Load() - up, moved[1].Load() - down} {
-				if want := 20 * rate.bytes; float64(got) < 0.95*want || float64(got) > 1.05*want+70_000 {
-					t.Errorf("%s, direction %d: then %d bytes in 20 s, want %.0f and a piece that waits already", rate.text, i, got, want)
+				// A piece of 64 KiB may be let go, whole, just before the change or just after it.
+				if want := 20 * rate.bytes; float64(got) < 0.95*want-70_000 || float64(got) > 1.05*want+70_000 {
+					t.Errorf("%s, direction %d: then %d bytes in 20 s, want %.0f, a piece more or less", rate.text, i, got, want)
 				}
 			}
 			cancel()
