@@ -156,10 +156,12 @@ func TestNewRateActs(t *testing.T) {
 					moved[1].Add(onWire(4 << 10))
 				}
 			})
-			time.Sleep(2 * time.Second) // some wait under the old rate
+			time.Sleep(2*time.Second + time.Millisecond) // some wait under the old rate
+			synctest.Wait()                              // and nobody is in the middle of something
 			if err := l.Set(map[string]string{"upload": rate.text, "download": rate.text}); err != nil {
 				t.Fatal(err)
 			}
+			synctest.Wait()
 			up, down := moved[0].Load(), moved[1].Load()
 			time.Sleep(20 * time.Second)
 			for i, got := range []int64{moved[0].Load() - up, moved[1].Load() - down} {
