@@ -115,9 +115,9 @@ func (c *Client) refused(err error) bool {
 	if errors.Is(err, syscall.EACCES) {
 		return true
 	}
-	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
-	}
+	} // else it ended the connection, which net/http tells in half a dozen ways
 	st, err := os.Lstat(SocketPath(c.home))
 	return err == nil && !ownedByMe(st)
 }

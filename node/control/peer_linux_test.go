@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -93,6 +94,8 @@ func TestAnotherUser(t *testing.T) {
 func tryStatus(path string) {
 	if _, err := NewClient(filepath.Dir(path)).Status(context.Background()); errors.Is(err, ErrOtherUser) {
 		os.Stdout.WriteString("client: another user's\n")
+	} else {
+		fmt.Fprintf(os.Stdout, "client: %v\n", err)
 	}
 	c, err := net.Dial("unix", path)
 	if err != nil {
