@@ -149,7 +149,7 @@ func (r *Runner[R]) once(ctx context.Context, cause Cause) {
 	for _, w := range waiters {
 		w <- outcome[R]{res, err} // has room for it
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && len(waiters) == 0 { // who waits is told
 		r.cfg.Log.Warn("nothing was published: what to do is in the error; it is tried again", "trigger", string(cause), "error", err, "next", next.Round(time.Second))
 	}
 }
