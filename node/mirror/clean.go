@@ -61,7 +61,7 @@ func (m *Mirror) Clean(now time.Time) error {
 	m.state = keep
 	m.cfg.Changed()
 	m.mu.Unlock()
-	return m.compact(keep, target)
+	return m.compact(keep)
 }
 
 // dropExported removes the exported files of the releases that are forgotten. Their chunks are dropped already, so that nobody takes
@@ -111,12 +111,16 @@ func (m *Mirror) free(infos []content.SegmentInfo, others [][]content.SegmentInf
 	return errors.Join(errs...)
 }
 
-// compact writes the pack anew if much of it is garbage, unless metadata is being fetched: the next Clean will.
-func (m *Mirror) compact(st state, target *release) error {
+// compact writes the pack anew if much of it is garbage, unless metadata is being fetched: the next Clean will. A release whose
+// metadata came since Clean began is the target by now.
+func (m *Mirror) compact(st state) error {
 	if !m.metadata.TryLock() {
 		return nil
 	}
 	defer m.metadata.Unlock()
+	m.mu.Lock()
+	target := m.target
+	m.mu.Unlock()
 	used := map[content.Digest]bool{}
 	note := func(d content.Digest) { used[d] = true }
 	releases := []content.Digest{st.Served}

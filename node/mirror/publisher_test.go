@@ -248,6 +248,7 @@ type rig struct {
 
 	changes atomic.Int64        // calls of Config.Changed
 	held    func(n uint64) bool // not nil: it keeps only what is asked for
+	export  Export
 }
 
 func newRig(t *testing.T, p *publisher, budget int64) *rig {
@@ -274,7 +275,7 @@ func (r *rig) open(budget int64) {
 		cache = NewCache(r.disk, nil)
 	}
 	var err error
-	r.Mirror, err = Open(Config{Cache: cache, Held: r.held, ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace,
+	r.Mirror, err = Open(Config{Cache: cache, Held: r.held, ID: r.p.id, Dir: r.dir, Pack: r.pack, Disk: r.disk, Fetch: r.fetch, Availability: NewAvailability(), Grace: testGrace, Export: r.export,
 		Changed: func() { r.changes.Add(1) }})
 	if err != nil {
 		r.t.Fatal(err)
