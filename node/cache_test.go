@@ -35,7 +35,7 @@ func cacheOf(t *testing.T, master *testNode, cfg Config) *testNode {
 // serves waits until a node serves a release.
 func (x *testNode) serves(t *testing.T, release uint64) {
 	t.Helper()
-	within(t, 30*time.Second, "a release is served", func() bool {
+	within(t, "a release is served", func() bool {
 		list := x.Status().Collections
 		return len(list) == 1 && list[0].Release == release
 	})
@@ -78,7 +78,7 @@ func TestCacheOnlyNode(t *testing.T) {
 	if got := node.Status().Collections[0].Cache; got.Misses != misses || got.Hits == 0 {
 		t.Errorf("after a hit: %+v, want the %d misses of before", got, misses)
 	}
-	within(t, 30*time.Second, "the master hears that the cache has release 1 and not all of it", func() bool {
+	within(t, "the master hears that the cache has release 1 and not all of it", func() bool {
 		for _, m := range master.collection(id).listener.Heard(time.Now(), 0).Members {
 			if m.Peer == node.ID() {
 				return m.Release == 1 && !m.Complete
@@ -95,7 +95,7 @@ func TestCacheOnlyNode(t *testing.T) {
 	if _, err := other.host.Connect(t.Context(), node.Addrs()[0]); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "the caches know each other", func() bool { return other.collection(id).follower.fetch.Progress().Holders == 2 })
+	within(t, "the caches know each other", func() bool { return other.collection(id).follower.fetch.Progress().Holders == 2 })
 	master.halt()
 	other.wants(t, "/test/first.bin", first)
 	if a := other.ask(t, "GET", "/test/second.bin"); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
@@ -149,7 +149,7 @@ func TestPeerDiesInMidBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := node.collection(id).follower
-	within(t, 30*time.Second, "both holders are known", func() bool { return f.fetch.Progress().Holders == 2 })
+	within(t, "both holders are known", func() bool { return f.fetch.Progress().Holders == 2 })
 	release, source := node.servedRelease(t), mirrorSource{node.collection(id)}
 	table, err := source.table(release, 0)
 	if err != nil {
@@ -299,7 +299,7 @@ func TestCachesAreNotSeeded(t *testing.T) {
 	if !c.master.seed.active() {
 		t.Fatal("nothing of the second release is held back from anybody: this test shows nothing")
 	}
-	within(t, 60*time.Second, "the master hears all caches and knows that they are caches", func() bool {
+	within(t, "the master hears all caches and knows that they are caches", func() bool {
 		for _, x := range caches {
 			if m, known := c.listener.Member(x.ID()); !known || m.Complete || m.Release == 0 {
 				return false

@@ -17,7 +17,7 @@ import (
 
 func openClient(t *testing.T, home string, from ...string) *Client {
 	t.Helper()
-	c, err := OpenClient(t.Context(), ClientConfig{Home: home, Bootstrap: from, Stall: 2 * time.Second, Log: testLog(t, "client")})
+	c, err := OpenClient(t.Context(), ClientConfig{Home: home, Bootstrap: from, Log: testLog(t, "client")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,12 +137,14 @@ func TestClientStalls(t *testing.T) {
 	dir := tree(t, "one")
 	master := startNode(t, "master", t.TempDir())
 	id := master.publish(t, dir).ID
-	r := openRelease(t, openClient(t, "", master.Addrs()...), id)
+	c := openClient(t, "", master.Addrs()...)
+	r := openRelease(t, c, id)
+	c.cfg.Stall = 2 * time.Second
 	write(t, dir, "file", "changed") // so the published bytes are gone
 	if _, err := r.Get(t.Context(), "", t.TempDir(), func(Progress) {}); err == nil || !strings.Contains(err.Error(), "nothing came for 2s") {
 		t.Errorf("get of what is gone: %v", err)
 	}
-	within(t, 5*time.Second, "trouble told", func() bool { return strings.Contains(master.Status().Verdict, `"file" changed`) })
+	within(t, "trouble told", func() bool { return strings.Contains(master.Status().Verdict, `"file" changed`) })
 	master.halt()
 	missing := content.Sum([]byte("nobody has this"))
 	if err := r.fetchBlocks(t.Context(), []content.Digest{missing}); err == nil || !strings.Contains(err.Error(), "no node that has the collection") {

@@ -292,7 +292,7 @@ func TestGatewayAddress(t *testing.T) {
 	master.publish(t, tree)
 	mirror := mirrorOf(t, master, Config{Web: Web{Gateway: &GatewayConfig{URL: "http://mirror.example.org"}}})
 	c := master.all()[0]
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for {
 		heard := ""
 		for _, m := range c.listener.Heard(time.Now(), 0).Members {

@@ -115,7 +115,7 @@ func (x *testNode) interrupted(t *testing.T, path string, then func(body io.Read
 // waitForHolders polls until a mirror knows of so many connected nodes that serve the collection.
 func waitForHolders(t *testing.T, x *testNode, holders int) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for x.Status().Collections[0].Holders < holders {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", x.Status().Collections[0])
@@ -142,7 +142,7 @@ func TestGatewayFirstRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	mirror = startWith(t, "mirror", withGateway(Config{Home: mirror.home}))
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for mirror.ask(t, "GET", "/test/pool/").StatusCode != 200 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", mirror.Status())
@@ -191,7 +191,7 @@ func TestGatewayNextRelease(t *testing.T) {
 	if _, err := mirror.host.Connect(t.Context(), master.Addrs()[0]); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for mirror.ask(t, "GET", "/test/a_2.deb").StatusCode != 200 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", mirror.Status())

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"swarmnode/content"
 )
@@ -60,7 +59,7 @@ func TestLendsWhatStays(t *testing.T) {
 	}
 	master.publish(t, tree)
 	waitFor(t, id, 2, mirror)
-	within(t, 10*time.Second, "the gateway serves release 2", func() bool { return mirror.servedRelease(t).Manifest.Release == 2 })
+	within(t, "the gateway serves release 2", func() bool { return mirror.servedRelease(t).Manifest.Release == 2 })
 	if mirror.lends(t, old) || !mirror.lends(t, stays) {
 		t.Error("what is dead in the served release is lent, or what is live is not")
 	}

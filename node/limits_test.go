@@ -171,7 +171,7 @@ func TestMonthUsedUp(t *testing.T) {
 		}
 		return m
 	}
-	within(t, 30*time.Second, "the master says that it has all", func() bool { m := record(); return m.Gateway == url && m.Complete })
+	within(t, "the master says that it has all", func() bool { m := record(); return m.Gateway == url && m.Complete })
 
 	if err := master.SetLimits(map[string]string{"monthly": "1B"}); err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestMonthUsedUp(t *testing.T) {
 	if st := master.Status(); st.Fine || !strings.Contains(st.Verdict, "month used up") || !st.Limits.Over {
 		t.Errorf("status: %q, %+v", st.Verdict, st.Limits)
 	}
-	within(t, 30*time.Second, "the others hear that it gives nothing", func() bool { m := record(); return m.Gateway == "" && !m.Complete })
+	within(t, "the others hear that it gives nothing", func() bool { m := record(); return m.Gateway == "" && !m.Complete })
 
 	if err := master.SetLimits(map[string]string{"monthly": "none"}); err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func TestMonthUsedUp(t *testing.T) {
 	if a := master.ask(t, "GET", "/test/"); a.StatusCode != 200 {
 		t.Errorf("with more to give: %s", a.Status)
 	}
-	within(t, 30*time.Second, "the others hear that it gives again", func() bool { m := record(); return m.Gateway == url && m.Complete })
+	within(t, "the others hear that it gives again", func() bool { m := record(); return m.Gateway == url && m.Complete })
 
 	sent := master.limit.Stats().Month.Sent
 	master.halt()

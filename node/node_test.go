@@ -77,7 +77,7 @@ func (x *testNode) publish(t *testing.T, dir string) control.PublishResult {
 // waitFor polls until the mirrors serve a release of the collection.
 func waitFor(t *testing.T, id content.ID, release uint64, nodes ...*testNode) {
 	t.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(hang)
 	for _, x := range nodes {
 		for {
 			st := x.Status()

@@ -11,7 +11,7 @@ import (
 // heardPlace waits until a node has a record of a peer with a coordinate that the test accepts.
 func heardPlace(t *testing.T, x *testNode, id content.ID, peer gossip.PeerID, want func(gossip.Coordinate) bool) gossip.Coordinate {
 	t.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(hang)
 	var last gossip.Coordinate
 	for time.Now().Before(deadline) {
 		for _, m := range x.collection(id).listener.Heard(time.Now(), 0).Members {
@@ -43,7 +43,7 @@ func TestCoordinates(t *testing.T) {
 	heardPlace(t, mirror, id, master.ID(), gossip.Coordinate.Known)
 	mirrorBegan := heardPlace(t, master, id, mirror.ID(), gossip.Coordinate.Known)
 	learned := func(x *testNode, began gossip.Coordinate) {
-		deadline := time.Now().Add(45 * time.Second)
+		deadline := time.Now().Add(hang)
 		for x.place.now().Claim() == began {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s has learned nothing", x.home)

@@ -70,7 +70,7 @@ func TestDiskHoldsAllTheTime(t *testing.T) {
 	}
 	renewTree(t, tree, 4)
 	master.publish(t, tree)
-	within(t, 30*time.Second, "the fourth is refused", func() bool { return strings.HasPrefix(mirror.Status().Verdict, "short of disk") })
+	within(t, "the fourth is refused", func() bool { return strings.HasPrefix(mirror.Status().Verdict, "short of disk") })
 	if st := mirror.Status(); !strings.Contains(st.Verdict, "of the 24 MiB given are left") || st.Collections[0].Release != 3 {
 		t.Errorf("status: %q, release %d", st.Verdict, st.Collections[0].Release)
 	}

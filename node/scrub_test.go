@@ -14,7 +14,7 @@ import (
 func (x *testNode) scrub(t *testing.T, name string) control.Scrub {
 	t.Helper()
 	x.Scrub(1 << 30)
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(hang)
 	for {
 		s := x.find(t, name).Scrub
 		if !s.Running && s.Missing == 0 {
@@ -97,7 +97,7 @@ func TestScrubRepairs(t *testing.T) {
 	time.Sleep(20 * time.Millisecond) // so that its times differ
 	flip(path, 0)
 	master.Scrub(1 << 30)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for master.find(t, "test").Trouble == "" {
 		if time.Now().After(deadline) {
 			t.Fatalf("the changed file is not named: %+v", master.find(t, "test"))

@@ -87,7 +87,7 @@ func TestTheft(t *testing.T) {
 			}
 			waitFor(t, first.ID, res.Release, m)
 			if how == "heard" {
-				within(t, 20*time.Second, "the owner's node hears of it", func() bool { return owner.collection(first.ID).trust.Head().Release == res.Release })
+				within(t, "the owner's node hears of it", func() bool { return owner.collection(first.ID).trust.Head().Release == res.Release })
 				if _, err := owner.publishAs(control.PublishRequest{Dir: dir, Name: "test"}); err == nil {
 					t.Error("the owner's node signs beside the thief's")
 				}
@@ -109,13 +109,13 @@ func TestTheft(t *testing.T) {
 			req := control.PublishRequest{Dir: dir, Name: "test"}
 			if how == "late" {
 				c := owner.collection(first.ID)
-				within(t, 20*time.Second, "the mirror says what it serves", func() bool {
+				within(t, "the mirror says what it serves", func() bool {
 					return c.overtaken(time.Now()) != nil
 				})
 			}
 			back, err := owner.publishAs(req)
 			if how == "off" && err == nil && back.Unchanged { // the mirror asked first, and has not said yet what it serves
-				within(t, 30*time.Second, "the mirror says what it serves", func() bool { return owner.collection(first.ID).overtaken(time.Now()) != nil })
+				within(t, "the mirror says what it serves", func() bool { return owner.collection(first.ID).overtaken(time.Now()) != nil })
 				req.Above = res.Release
 				back, err = owner.publishAs(req)
 			}

@@ -73,18 +73,21 @@ func connect(t testing.TB, from, to *Host) {
 	if err != nil || id != to.ID() {
 		t.Fatalf("Connect: got %s, %v, want %s", id, err, to.ID())
 	}
-	within(t, time.Minute, "the other end has the connection, too", func() bool {
+	within(t, "the other end has the connection, too", func() bool {
 		return to.host.Network().Connectedness(from.host.ID()) == network.Connected
 	})
 }
 
+// hang is how long within waits: only what never comes takes as long, however loaded the machine is.
+const hang = 2 * time.Minute
+
 // within waits for something that other goroutines bring about.
-func within(t testing.TB, d time.Duration, what string, ok func() bool) {
+func within(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	end := time.Now().Add(d)
+	end := time.Now().Add(hang)
 	for !ok() {
 		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", d, what)
+			t.Fatalf("not within %s: %s", hang, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -230,7 +233,7 @@ func TestPrefersTCP(t *testing.T) {
 	if s := a.host.Network().Conns()[0].ConnState(); s.Security != "/tls/1.0.0" {
 		t.Errorf("security is %s, want TLS", s.Security)
 	}
-	within(t, 5*time.Second, "identified", func() bool { return len(b.Peers()) == 1 && b.Peers()[0].Agent == "swarmnode" })
+	within(t, "identified", func() bool { return len(b.Peers()) == 1 && b.Peers()[0].Agent == "swarmnode" })
 	if !b.Peers()[0].Inbound {
 		t.Error("b sees an outbound connection")
 	}
@@ -268,7 +271,7 @@ func TestReconnect(t *testing.T) {
 	}
 	boot.Close()
 	next(false)
-	within(t, 10*time.Second, "an error in the status", func() bool { return h.Bootstrap()[0].Err != nil })
+	within(t, "an error in the status", func() bool { return h.Bootstrap()[0].Err != nil })
 	again := newHost(t, Config{Key: filepath.Join(dir, "boot"), Listen: listen}, Handlers{})
 	next(true)
 	if again.ID() != boot.ID() || !h.Bootstrap()[0].Connected || h.Bootstrap()[0].Err != nil {
@@ -282,7 +285,7 @@ func TestPeersFile(t *testing.T) {
 	a := newHost(t, Config{}, Handlers{})
 	b := newHost(t, Config{PeersFile: file}, Handlers{})
 	connect(t, b, a)
-	within(t, 5*time.Second, "a good peer", func() bool { return len(b.goodPeers(time.Now())) == 1 })
+	within(t, "a good peer", func() bool { return len(b.goodPeers(time.Now())) == 1 })
 	b.Close()
 	raw, err := os.ReadFile(file)
 	if err != nil || !bytes.Contains(raw, []byte(a.ID())) {
@@ -290,7 +293,7 @@ func TestPeersFile(t *testing.T) {
 	}
 	c := newHost(t, Config{PeersFile: file}, Handlers{})
 	run(t, c)
-	within(t, 5*time.Second, "connected from the file", func() bool { return len(c.Peers()) == 1 })
+	within(t, "connected from the file", func() bool { return len(c.Peers()) == 1 })
 	c.Close()
 
 	os.WriteFile(file, []byte("{broken"), 0o600)
@@ -345,7 +348,7 @@ func TestDHT(t *testing.T) {
 	client := newHost(t, Config{Client: true}, Handlers{})
 	connect(t, client, boot)
 	for _, h := range []*Host{hosts[2], client} {
-		within(t, 20*time.Second, "the holder is found", func() bool {
+		within(t, "the holder is found", func() bool {
 			ok := false
 			if err := h.Find(t.Context(), id, func(p gossip.PeerID) { ok = ok || p == hosts[0].ID() }); err != nil {
 				t.Fatal(err)

@@ -83,7 +83,7 @@ func TestTalkIsCounted(t *testing.T) {
 		io.Copy(s, s) // its end is the asker's
 	})
 	connect(t, asker, server)
-	within(t, time.Minute, "identify is counted both ways", func() bool {
+	within(t, "identify is counted both ways", func() bool {
 		_, sent, received, _ := limit.read()
 		return sent > 0 && received > 0
 	})
@@ -93,7 +93,7 @@ func TestTalkIsCounted(t *testing.T) {
 	go func() {
 		done <- asker.Chunks(t.Context(), server.ID(), testID, content.Run{Segment: 7, Count: 3}, seg.size, nil, collect(got))
 	}()
-	within(t, time.Minute, "the answer waits for the limit", func() bool { _, _, _, waiting := limit.read(); return waiting > 0 })
+	within(t, "the answer waits for the limit", func() bool { _, _, _, waiting := limit.read(); return waiting > 0 })
 	_, sent, received, _ := limit.read()
 	s, err := asker.Libp2p().NewStream(t.Context(), server.Libp2p().ID(), "/test/talk")
 	if err != nil {
@@ -104,7 +104,7 @@ func TestTalkIsCounted(t *testing.T) {
 	if back, err := io.ReadAll(s); err != nil || len(back) != said {
 		t.Fatalf("while chunks wait, %d bytes of the talk came back: %v", len(back), err)
 	}
-	within(t, time.Minute, "the talk is counted", func() bool {
+	within(t, "the talk is counted", func() bool {
 		_, sentNow, receivedNow, _ := limit.read()
 		return sentNow-sent >= said && receivedNow-received >= said
 	})

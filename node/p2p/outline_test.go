@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -128,5 +127,5 @@ func TestProtocolNotSpoken(t *testing.T) {
 	if err == nil || errors.Is(err, ErrTimeout) {
 		t.Errorf("got %v, want that it is refused", err)
 	}
-	within(t, time.Minute, "nothing is held", func() bool { return idle(b) })
+	within(t, "nothing is held", func() bool { return idle(b) })
 }

@@ -100,7 +100,7 @@ func TestChunks(t *testing.T) {
 		if p := a.Peers()[0]; p.BytesIn < 5e6 || p.BytesOut < 5e6 || p.BytesIn != in || p.BytesOut != out {
 			t.Errorf("%s: bytes %+v, totals %d and %d", listen, p, in, out)
 		}
-		within(t, time.Minute, "nothing is held", func() bool { return idle(a) && idle(b) })
+		within(t, "nothing is held", func() bool { return idle(a) && idle(b) })
 	}
 }
 
@@ -198,7 +198,7 @@ func TestBusy(t *testing.T) {
 	}
 	close(hold)
 	asks.Wait()
-	within(t, 30*time.Second, "the places are free again", func() bool { return idle(a) }) // a little after the last byte has come
+	within(t, "the places are free again", func() bool { return idle(a) }) // a little after the last byte has come
 	if err := ask(); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
@@ -276,7 +276,7 @@ func TestChunksCancel(t *testing.T) {
 	if !errors.Is(err, stop) {
 		t.Errorf("error of each: %v", err)
 	}
-	within(t, 5*time.Second, "nothing is held", func() bool { return idle(b) && idle(c) })
+	within(t, "nothing is held", func() bool { return idle(b) && idle(c) })
 }
 
 func TestBlocks(t *testing.T) {
@@ -326,7 +326,7 @@ func TestBlocks(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	within(t, 5*time.Second, "nothing is held", func() bool { return idle(a) && idle(b) })
+	within(t, "nothing is held", func() bool { return idle(a) && idle(b) })
 }
 
 func TestHoldings(t *testing.T) {
@@ -391,7 +391,7 @@ func TestHoldings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	within(t, 5*time.Second, "nothing is held", func() bool { return idle(a) && idle(b) })
+	within(t, "nothing is held", func() bool { return idle(a) && idle(b) })
 }
 
 // TestCloseUnderLoad closes hosts while chunks are moving in both directions.
@@ -419,7 +419,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	within(t, time.Minute, "some chunks", func() bool { return got.Load() > 100 })
+	within(t, "some chunks", func() bool { return got.Load() > 100 })
 	a.Close()
 	b.Close()
 	asks.Wait()
@@ -442,7 +442,7 @@ func TestUnsent(t *testing.T) {
 	if !errors.Is(err, stop) {
 		t.Fatalf("error of each: %v", err)
 	}
-	within(t, 5*time.Second, "the answer ends", func() bool { return idle(a) && idle(b) })
+	within(t, "the answer ends", func() bool { return idle(a) && idle(b) })
 	if len(unsent) == 0 {
 		t.Error("no chunk was given back")
 	}
