@@ -316,7 +316,7 @@ func (r *run) adopt(ctx context.Context) error {
 		if err := r.adoptChunks(s.Number, s.Table, void); err != nil {
 			return err
 		}
-		if err := r.cfg.Arrivals.Void(s.Number, s.Table, void); err != nil {
+		if err := r.void(s.Number, s.Table, void); err != nil {
 			return err
 		}
 	}
@@ -325,7 +325,7 @@ func (r *run) adopt(ctx context.Context) error {
 		if err := r.adoptChunks(number, t, void); err != nil {
 			return err
 		}
-		if err := r.cfg.Arrivals.Void(number, nil, void); err != nil {
+		if err := r.void(number, nil, void); err != nil {
 			return err
 		}
 	}
@@ -333,6 +333,17 @@ func (r *run) adopt(ctx context.Context) error {
 		_, ok := r.placer.known(d)
 		return ok
 	})
+}
+
+// void frees what of a segment no file needs. The index forgets it before, so that nobody looks for it and finds it damaged.
+func (r *run) void(number uint32, t *content.Table, void content.Bitmap) error {
+	if len(void) == 0 {
+		return nil
+	}
+	if err := r.cfg.References.UnreferAll(number, void); err != nil {
+		return err
+	}
+	return r.cfg.Arrivals.Void(number, t, void)
 }
 
 // adoptChunks says where the chunks of a segment are: a kill may have lost that.
