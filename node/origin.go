@@ -84,7 +84,9 @@ func (n *Node) openOrigin(c *collection, m *master) (err error) {
 		rawURL = u // with its password
 	}
 	m.origin = &lateOrigin{url: rawURL, options: n.originOptions(&c.record)}
-	m.arrivals, err = store.OpenArrivals(filepath.Join(c.dir, arrivalsDir), store.Config{Budget: n.cfg.Disk, Log: n.log})
+	m.arrivals, err = store.OpenArrivals(filepath.Join(c.dir, arrivalsDir), store.Config{
+		Budget: n.cfg.Disk, Log: n.log, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) + n.rest.bytes.Load() },
+	})
 	return err
 }
 
