@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"swarmnode/content/origin"
 	"swarmnode/content/store"
 	"swarmnode/node/control"
 )
@@ -45,4 +46,23 @@ func TestDiskIsForAllOrigins(t *testing.T) {
 func (x *testNode) publishedCollection(name string) *collection {
 	c, _, _ := x.publishedAs(name)
 	return c
+}
+
+// TestOriginIsOpenAsLongAsItIsUsed: a run that ends leaves it to the one that began meanwhile, such as a `publish --prepare`.
+func TestOriginIsOpenAsLongAsItIsUsed(t *testing.T) {
+	dir := t.TempDir()
+	l := &lateOrigin{url: dir, options: origin.Options{Log: testLog(t, "origin")}}
+	first, second := l.use(), l.use()
+	opened, err := l.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first()
+	if again, err := l.open(t.Context()); err != nil || again != opened {
+		t.Errorf("one of two has ended: %v, want it as it was", err)
+	}
+	second()
+	if l.o != nil {
+		t.Error("it is still open")
+	}
 }

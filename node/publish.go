@@ -48,7 +48,7 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 		return control.PublishResult{}, err
 	}
 	e := errand{above: req.Above, signed: req.Signed, ask: true, Options: publish.Options{Prepare: req.Prepare,
-		ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}}
+		ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}, PullOptions: publish.PullOptions{AllowShrink: req.AllowShrink}}}
 	return n.makeRelease(ctx, c, e, progress)
 }
 
@@ -63,6 +63,10 @@ type errand struct {
 // makeRelease publishes, announces and serves.
 func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progress func(control.PublishProgress)) (control.PublishResult, error) {
 	began, what := time.Now(), c.remembered().Source
+	if f := c.remembered().From; f != nil {
+		e.Connections, e.Rate, e.Strict = f.Connections, f.Rate, f.Strict
+		defer c.master.origin.use()()
+	}
 	err := c.contested(n.cfg.Now())
 	if e.ask {
 		err = n.checkHeads(ctx, c, e.above)
