@@ -254,7 +254,9 @@ func (c *collection) table(d content.Digest) (*content.Table, error) {
 }
 
 // counts reports whether the collection counts what its content takes: one that is mirrored, or comes from an origin.
-func (c *collection) counts() bool { return c.follower != nil || c.master != nil && c.master.arrivals != nil }
+func (c *collection) counts() bool {
+	return c.follower != nil || c.master != nil && c.master.arrivals != nil
+}
 
 // used is how many bytes a collection takes that counts them.
 func (c *collection) used() int64 {

@@ -95,7 +95,7 @@ func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progres
 		raw, err := res.Request.Encode()
 		return control.PublishResult{ID: c.id, Name: c.name(), Files: res.Totals.Files, Bytes: res.Totals.Bytes, Request: raw}, err
 	}
-	c.master.forgetBad(!res.Unchanged)
+	c.master.forgetBad(c.master.origin == nil && !res.Unchanged || c.master.origin != nil && res.Pulled.Lost == 0)
 	if c.master.announced.Load() != res.Release {
 		// What is signed is to be known, also when nobody waits for it any more.
 		actx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
@@ -286,7 +286,7 @@ func (n *Node) openMaster(c *collection) error {
 		if err := n.openOrigin(c, m); err != nil {
 			return err
 		}
-		cfg.Origin, cfg.Arrivals = m.origin, m.arrivals
+		cfg.Origin, cfg.Arrivals, cfg.Peers = m.origin, m.arrivals, n.fromPeers(c)
 		tree, links = filepath.Join(c.dir, arrivalsDir), ""
 	}
 	m.refs, err = store.OpenReferences(cfg.State, tree, links, store.Config{

@@ -300,20 +300,20 @@ func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) erro
 }
 
 // fill reads until b is full or nothing more comes, at most at the rate.
-func (g *arriving) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
+func (f *fetcher) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		if err = ctx.Err(); err != nil {
 			return n, err
 		}
 		part := b[n:]
-		if g.rate != nil {
+		if f.rate != nil {
 			part = part[:min(len(part), rateBurst)]
 		}
 		var m int
 		m, err = r.Read(part)
 		n += m
-		if g.rate != nil && m > 0 {
-			if werr := g.rate.WaitN(ctx, m); werr != nil {
+		if f.rate != nil && m > 0 {
+			if werr := f.rate.WaitN(ctx, m); werr != nil {
 				return n, werr
 			}
 		}
@@ -321,11 +321,11 @@ func (g *arriving) fill(ctx context.Context, r io.Reader, b []byte) (n int, err 
 	return n, err
 }
 
-func (g *arriving) counted(n int) {
-	g.taking.Lock()
-	g.pulled.Bytes += int64(n)
-	g.taking.Unlock()
-	g.progress.read(int64(n))
+func (f *fetcher) counted(n int) {
+	f.taking.Lock()
+	f.pulled.Bytes += int64(n)
+	f.taking.Unlock()
+	f.progress.read(int64(n))
 }
 
 // cut gives the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
@@ -355,7 +355,10 @@ func (g *arriving) takeIn(chunks []content.Chunk, data []byte) error {
 	for _, c := range chunks {
 		part := data[:c.Size]
 		data = data[c.Size:]
-		if _, ok := g.placer.known(c.Digest); ok {
+		if ref, ok := g.placer.known(c.Digest); ok {
+			if err := g.mendKnown(ref, part); err != nil {
+				return &finalError{err}
+			}
 			continue
 		}
 		ref, offset, closed, err := g.cfg.Arrivals.Append(c, part)

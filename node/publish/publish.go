@@ -35,6 +35,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	}
 	if r.pull != nil {
 		res.Pulled = r.pulled
+		res.Pulled.Lost = r.stillLost()
 	}
 	res.Took = time.Since(began)
 	p.cfg.Log.Debug("published", "collection", p.cfg.Name, "release", res.Release, "unchanged", res.Unchanged, "files", res.Totals.Files,

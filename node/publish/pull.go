@@ -33,6 +33,7 @@ type pull struct {
 	lister lister
 	pulled Pulled
 	saved  bool // the snapshot of the next release is written
+	mending
 
 	taking  sync.Mutex // guards what follows, and that one chunk is taken in at a time
 	synced  time.Time
@@ -49,7 +50,7 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer r.lister.close()
-	changed, err := r.list(ctx)
+	changed, err := r.listAndMend(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -84,6 +85,23 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		r.seen.forget() // a release has it; if it stays, the next run finds that
 	}
 	return res, err
+}
+
+// listAndMend lists the origin, and puts right what is damaged here of files that it lists as they were.
+func (r *run) listAndMend(ctx context.Context) (changed bool, err error) {
+	if err = r.look(ctx); err == nil {
+		err = r.askPeers(ctx)
+	}
+	if err == nil {
+		changed, err = r.list(ctx)
+	}
+	if err == nil {
+		err = r.mend(ctx)
+	}
+	if err == nil && len(r.doubt) > 0 {
+		changed, err = r.list(ctx)
+	}
+	return changed, err
 }
 
 // settleDown fetches until a listing says that nothing has changed meanwhile.
