@@ -26,6 +26,8 @@ const maxTakenNumbers = 16
 func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progress func(Progress)) (Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	began := time.Now()
 	o.heavy = p.heavy
 	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}

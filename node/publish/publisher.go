@@ -48,6 +48,10 @@ type Publisher struct {
 	lock *os.File
 	mu   sync.Mutex // one Publish at a time
 
+	// changing is held by whoever changes what releases there are, which of their chunks are kept, or what says so: by Clean, and by
+	// Publish but for the time in which it fetches, which may take days. Taken after mu.
+	changing sync.Mutex
+
 	// heavy is HeavySize. Only tests set another.
 	heavy int64
 
@@ -100,6 +104,8 @@ func Open(cfg Config) (*Publisher, error) {
 func (p *Publisher) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	return p.lock.Close()
 }
 

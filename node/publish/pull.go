@@ -50,7 +50,8 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer r.lister.close()
-	changed, err := r.listAndMend(ctx)
+	changed := false
+	err := r.beside(func() (err error) { changed, err = r.listAndMend(ctx); return err })
 	if err != nil {
 		return Result{}, err
 	}
@@ -72,7 +73,7 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 	if err := r.adopt(ctx); err != nil {
 		return Result{}, err
 	}
-	if err := r.settleDown(ctx); err != nil {
+	if err := r.beside(func() error { return r.settleDown(ctx) }); err != nil {
 		return Result{}, errors.Join(err, r.keepArrived())
 	}
 	r.changes.Skipped = append(r.changes.Skipped, r.badRead...)
@@ -85,6 +86,13 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		r.seen.forget() // a release has it; if it stays, the next run finds that
 	}
 	return res, err
+}
+
+// beside does what may take days while Clean may do its work: step changes nothing but what has arrived and is in no release yet.
+func (r *run) beside(step func() error) error {
+	r.changing.Unlock()
+	defer r.changing.Lock()
+	return step()
 }
 
 // listAndMend lists the origin, and puts right what is damaged here of files that it lists as they were.
