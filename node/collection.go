@@ -253,15 +253,23 @@ func (c *collection) table(d content.Digest) (*content.Table, error) {
 	return content.DecodeTable(data)
 }
 
-// used is how many bytes a mirrored collection takes.
+// counts reports whether the collection counts what its content takes: one that is mirrored, or comes from an origin.
+func (c *collection) counts() bool {
+	return c.follower != nil || c.master != nil && c.master.arrivals != nil
+}
+
+// used is how many bytes a collection takes that counts them.
 func (c *collection) used() int64 {
+	if c.follower == nil {
+		return c.master.arrivals.Used() + c.pack.Bytes()
+	}
 	return c.follower.disk.Stats().Used + c.pack.Bytes() + c.follower.exportBytes()
 }
 
-// usedByOthers is how many bytes the other mirrored collections take: the budget is for all of them.
+// usedByOthers is how many bytes the other collections take that count them: the budget is for all of them.
 func (n *Node) usedByOthers(c *collection) (used int64) {
 	for _, o := range n.all() {
-		if o != c && o.follower != nil {
+		if o != c && o.counts() {
 			used += o.used()
 		}
 	}

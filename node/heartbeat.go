@@ -170,17 +170,21 @@ func (m *master) noteBad(n *Node, name string, ref content.Ref, path string) {
 		m.bad = append(m.bad, badFile{path, ref})
 	}
 	m.mu.Unlock()
+	if m.origin != nil {
+		n.log.Warn("content that was fetched from an origin is damaged on the disk: the next run gets it again; look at the disk", "file", path, "collection", name)
+		return
+	}
 	n.log.Warn("a published file has changed: its old content cannot be served any more; publish again", "file", path, "collection", name)
 }
 
-// forgetBad forgets the changed files after a publish: all of them when it made a release, else those that are as they were
-// published again.
-func (m *master) forgetBad(released bool) {
+// forgetBad forgets the changed files after a publish: all of them when it made a release, or found that no content from an origin is
+// damaged any more, else those that are as they were published again.
+func (m *master) forgetBad(all bool) {
 	m.mu.Lock()
 	list := m.bad
 	m.bad = nil
 	m.mu.Unlock()
-	if released {
+	if all {
 		return
 	}
 	for _, b := range list {

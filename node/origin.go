@@ -84,7 +84,9 @@ func (n *Node) openOrigin(c *collection, m *master) (err error) {
 		rawURL = u // with its password
 	}
 	m.origin = &lateOrigin{url: rawURL, options: n.originOptions(&c.record)}
-	m.arrivals, err = store.OpenArrivals(filepath.Join(c.dir, arrivalsDir), store.Config{Budget: n.cfg.Disk, Log: n.log})
+	m.arrivals, err = store.OpenArrivals(filepath.Join(c.dir, arrivalsDir), store.Config{
+		Budget: n.cfg.Disk, Log: n.log, Overhead: func() int64 { return c.pack.Bytes() + n.usedByOthers(c) + n.rest.bytes.Load() },
+	})
 	return err
 }
 
@@ -93,8 +95,9 @@ type lateOrigin struct {
 	url     string
 	options origin.Options
 
-	mu sync.Mutex // guards o
-	o  origin.Origin
+	mu    sync.Mutex // guards what follows
+	o     origin.Origin
+	users int
 }
 
 func (l *lateOrigin) open(ctx context.Context) (origin.Origin, error) {
@@ -129,11 +132,21 @@ func (l *lateOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 	return o.Open(ctx, e, offset, version)
 }
 
-// rest ends connections until the next run: no origin has to keep any open meanwhile, and a directory that was replaced, or mounted,
-// is found.
-func (l *lateOrigin) rest() {
-	if err := l.Close(); err != nil {
-		l.options.Log.Debug("an origin did not close well", "origin", origin.WithoutPassword(l.url), "error", err)
+// use says that a run begins; the run calls done at its end. After the last one connections end: no origin has to keep any open until
+// the next run, and a directory that was replaced, or mounted, is found.
+func (l *lateOrigin) use() (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.users--; l.users > 0 {
+			return
+		}
+		if err := l.close(); err != nil {
+			l.options.Log.Debug("an origin did not close well", "origin", origin.WithoutPassword(l.url), "error", err)
+		}
 	}
 }
 
@@ -141,6 +154,10 @@ func (l *lateOrigin) rest() {
 func (l *lateOrigin) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.close()
+}
+
+func (l *lateOrigin) close() error {
 	if l.o == nil {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (n *Node) Publish(ctx context.Context, req control.PublishRequest, progress
 		return control.PublishResult{}, err
 	}
 	e := errand{above: req.Above, signed: req.Signed, ask: true, Options: publish.Options{Prepare: req.Prepare,
-		ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}}}
+		ScanOptions: publish.ScanOptions{Exclude: req.Exclude, SkipBad: req.SkipBad, AllowEmpty: req.AllowEmpty}, PullOptions: publish.PullOptions{AllowShrink: req.AllowShrink}}}
 	return n.makeRelease(ctx, c, e, progress)
 }
 
@@ -63,6 +63,10 @@ type errand struct {
 // makeRelease publishes, announces and serves.
 func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progress func(control.PublishProgress)) (control.PublishResult, error) {
 	began, what := time.Now(), c.remembered().Source
+	if f := c.remembered().From; f != nil {
+		e.Connections, e.Rate, e.Strict = f.Connections, f.Rate, f.Strict
+		defer c.master.origin.use()()
+	}
 	err := c.contested(n.cfg.Now())
 	if e.ask {
 		err = n.checkHeads(ctx, c, e.above)
@@ -91,7 +95,7 @@ func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progres
 		raw, err := res.Request.Encode()
 		return control.PublishResult{ID: c.id, Name: c.name(), Files: res.Totals.Files, Bytes: res.Totals.Bytes, Request: raw}, err
 	}
-	c.master.forgetBad(!res.Unchanged)
+	c.master.forgetBad(c.master.origin == nil && !res.Unchanged || c.master.origin != nil && res.Pulled.Lost == 0)
 	if c.master.announced.Load() != res.Release {
 		// What is signed is to be known, also when nobody waits for it any more.
 		actx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
@@ -282,7 +286,7 @@ func (n *Node) openMaster(c *collection) error {
 		if err := n.openOrigin(c, m); err != nil {
 			return err
 		}
-		cfg.Origin, cfg.Arrivals = m.origin, m.arrivals
+		cfg.Origin, cfg.Arrivals, cfg.Peers = m.origin, m.arrivals, n.fromPeers(c)
 		tree, links = filepath.Join(c.dir, arrivalsDir), ""
 	}
 	m.refs, err = store.OpenReferences(cfg.State, tree, links, store.Config{

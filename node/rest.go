@@ -9,7 +9,7 @@ import (
 	"swarmnode/content/store"
 )
 
-// rest is what the home directory holds beside the chunks and metadata of mirrored collections, which are counted as they come: signed
+// rest is what the home directory holds beside the chunks and metadata of collections that count them as they come, see counts: signed
 // files, journals, a publisher's index, what is remembered of peers, logs. The disk given is for all of it.
 type rest struct {
 	home  string
@@ -50,19 +50,21 @@ func isCounted(path string, counted func(dir string) bool) bool {
 	switch {
 	case name == packFile:
 		return counted(filepath.Base(dir))
+	case filepath.Base(dir) == arrivalsDir: // its logs are small and go
+		return counted(filepath.Base(filepath.Dir(dir)))
 	case strings.HasSuffix(dir, filepath.Join(segmentsDir, store.SegmentsDir)): // the journal is one above
 		return counted(filepath.Base(filepath.Dir(filepath.Dir(dir))))
 	}
 	return false
 }
 
-// measureRest counts what the home holds beside what mirrored collections count.
+// measureRest counts what the home holds beside what collections count themselves.
 func (n *Node) measureRest() {
-	mirrored := map[string]bool{}
+	counting := map[string]bool{}
 	for _, c := range n.all() {
-		if c.follower != nil {
-			mirrored[filepath.Base(c.dir)] = true
+		if c.counts() {
+			counting[filepath.Base(c.dir)] = true
 		}
 	}
-	n.rest.measure(func(dir string) bool { return mirrored[dir] })
+	n.rest.measure(func(dir string) bool { return counting[dir] })
 }

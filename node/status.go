@@ -143,6 +143,8 @@ func (n *Node) masterStatus(c *collection, x *standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch bad := m.bad; {
+	case len(bad) > 0 && m.origin != nil:
+		x.Trouble = fmt.Sprintf("fetched content is damaged on the disk: look at the disk; the next run gets it from a mirror or the origin, `swarmnode publish --now %s` begins one", x.Name)
 	case len(bad) == 1:
 		x.Trouble = fmt.Sprintf("%q changed since it was published: publish again", bad[0].path)
 	case len(bad) > 1:

@@ -15,7 +15,6 @@ import (
 	"swarmnode/content"
 	"swarmnode/content/origin"
 	"swarmnode/node/control"
-	"swarmnode/node/publish"
 	"swarmnode/node/trigger"
 )
 
@@ -302,10 +301,6 @@ func (n *Node) runOnce(ctx context.Context, c *collection) (control.PublishResul
 	e.AllowEmpty, e.AllowShrink = o.allowEmpty, o.allowShrink
 	if r.Scan != nil {
 		e.Exclude, e.SkipBad = r.Scan.Exclude, r.Scan.SkipBad
-	}
-	if r.From != nil {
-		defer c.master.origin.rest()
-		e.PullOptions = publish.PullOptions{Connections: r.From.Connections, Rate: r.From.Rate, Strict: r.From.Strict, AllowShrink: o.allowShrink}
 	}
 	began := time.Now()
 	res, err := n.makeRelease(ctx, c, e, f.progress)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"swarmnode/content"
 	"swarmnode/content/durable"
@@ -32,10 +33,11 @@ type Arrivals struct {
 	next   uint32     // number of the segment that is filled
 	open   *arriving  // it; nil: nothing of it has arrived
 	full   []*arriving
-	used   int64
 	freed  map[uint32]content.Bitmap // what was punched since the start
 	broken error                     // a write or sync that failed: nothing more is taken until Start has read what is there
 	closed bool
+
+	used atomic.Int64 // bytes on the disk; who counts all of a home asks without mu, which is held while others are asked
 }
 
 // arriving is a segment that no release has, as long as something of it is not synced.
@@ -68,7 +70,7 @@ func ArrivalFile(number uint32) string { return fmt.Sprintf("%07d%s", number, ar
 
 func logFile(number uint32) string { return fmt.Sprintf("%07d%s", number, logSuffix) }
 
-// OpenArrivals opens the arrivals in dir, or makes an empty directory. Of cfg it takes Budget, FS and Log. Nothing can be appended
+// OpenArrivals opens the arrivals in dir, or makes an empty directory. Of cfg it takes Budget, Overhead, FS and Log. Nothing can be appended
 // before Start.
 func OpenArrivals(dir string, cfg Config) (*Arrivals, error) {
 	if cfg.Tables == nil {
@@ -94,12 +96,13 @@ func (a *Arrivals) measure() error {
 	if err != nil {
 		return err
 	}
-	a.used = 0
+	var used int64
 	for _, e := range list {
 		if st, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), arrivalSuffix) {
-			a.used += allocated(st)
+			used += allocated(st)
 		}
 	}
+	a.used.Store(used)
 	return nil
 }
 
@@ -229,7 +232,7 @@ func (a *Arrivals) removeData(number uint32) error {
 		if err := a.remove(ArrivalFile(number)); err != nil {
 			return err
 		}
-		a.used = max(0, a.used-allocated(st))
+		a.take(-allocated(st))
 	}
 	delete(a.freed, number)
 	return nil
@@ -316,7 +319,7 @@ func (a *Arrivals) Append(c content.Chunk, data []byte) (ref content.Ref, offset
 	s.places[c.Digest] = ref.Index
 	s.chunks = append(s.chunks, c)
 	s.size += int64(len(data))
-	a.used += int64(len(data))
+	a.take(int64(len(data)))
 	if s.full() {
 		closed = a.end()
 	}

@@ -75,7 +75,7 @@ func (a *Arrivals) punch(number uint32, t *content.Table, dead content.Bitmap) e
 	if err != nil {
 		return err
 	}
-	a.used = max(0, a.used-max(0, allocated(before)-allocated(after)))
+	a.take(-max(0, allocated(before)-allocated(after)))
 	return nil
 }
 
@@ -135,15 +135,13 @@ func (a *Arrivals) Numbers() ([]uint32, error) {
 	return all, nil
 }
 
-// Used is how many bytes the segments take up, with what Config.Overhead says.
-func (a *Arrivals) Used() int64 {
-	a.mu.Lock()
-	used := a.used
-	a.mu.Unlock()
-	return used + a.cfg.Overhead()
-}
+// Used is how many bytes the segments take up, without Config.Overhead.
+func (a *Arrivals) Used() int64 { return a.used.Load() }
 
-// Budget is how many bytes the arrivals may hold; 0 means that only the disk limits it.
+// take counts bytes that the segments take up more. The caller holds mu.
+func (a *Arrivals) take(more int64) { a.used.Store(max(0, a.used.Load()+more)) }
+
+// Budget is how many bytes the arrivals may hold, with what Config.Overhead says; 0 means that only the disk limits it.
 func (a *Arrivals) Budget() int64 { return a.cfg.Budget }
 
 // CheckBudget asks before fetching whether need more bytes fit into the budget and on the disk. The error is a *BudgetError.
@@ -170,7 +168,7 @@ func (a *Arrivals) checkBudget(need int64) error {
 	if a.cfg.Budget == 0 || !guard.On(guard.Budget) {
 		return nil
 	}
-	if left := max(0, a.cfg.Budget-a.used-a.cfg.Overhead()); need > left {
+	if left := max(0, a.cfg.Budget-a.Used()-a.cfg.Overhead()); need > left {
 		return &BudgetError{Need: need, Free: left, Budget: a.cfg.Budget}
 	}
 	return nil

@@ -222,7 +222,7 @@ func (r *References) Chunk(ref content.Ref, buf []byte) ([]byte, error) {
 	}
 	name, err := r.lose(ref, p)
 	if name {
-		r.cfg.Log.Warn("a published file no longer has the bytes it was published with: publish again", "path", p.path, "error", cause)
+		r.cfg.Log.Warn("a published file no longer has the bytes it was published with: they have to be published, or fetched, again", "path", p.path, "error", cause)
 		r.using.RUnlock()
 		r.cfg.OnBad(ref, p.path)
 		r.using.RLock()

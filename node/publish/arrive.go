@@ -195,7 +195,8 @@ type arriving struct {
 	*fetcher
 	file    *File
 	large   *chunker.Cutter
-	offset  int64 // up to which its chunks have arrived
+	offset  int64           // up to which its chunks have arrived
+	chunks  []content.Chunk // the last of them, which the log does not have yet
 	sum     hash.Hash
 	version string
 	resumed bool // what arrived before this try counts
@@ -216,7 +217,9 @@ func (g *arriving) resume() error {
 	return nil
 }
 
-func (g *arriving) restart() { g.offset, g.version, g.sum, g.resumed = 0, "", sha256.New(), false }
+func (g *arriving) restart() {
+	g.offset, g.chunks, g.version, g.sum, g.resumed = 0, nil, "", sha256.New(), false
+}
 
 // try opens the file and takes in what comes. What has arrived when it breaks stays for the next try.
 func (g *arriving) try(ctx context.Context) error {
@@ -244,8 +247,7 @@ func (g *arriving) try(ctx context.Context) error {
 	} else if g.file.Size >= 0 && size != g.file.Size {
 		return &staleError{g.file.Path, fmt.Errorf("it is listed with %d bytes and has %d", g.file.Size, size)}
 	}
-	chunks, err := g.take(ctx, body, size)
-	if err != nil {
+	if err := g.take(ctx, body, size); err != nil {
 		return err
 	}
 	if body.Still != nil {
@@ -257,65 +259,61 @@ func (g *arriving) try(ctx context.Context) error {
 			return errChanged
 		}
 	}
-	return g.finish(chunks, body.Mtime)
+	return g.finish(body.Mtime)
 }
 
-// take reads to the end and gives the chunks that are not in the log yet.
-func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) ([]content.Chunk, error) {
+// take reads to the end. The last chunks are not in the log then: with them goes that the file is whole.
+func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) error {
 	block := g.blocks.Get().(*[arriveBlock]byte)
 	defer g.blocks.Put(block)
-	held, end := 0, false
-	var chunks []content.Chunk
-	for !end {
+	for held := 0; ; {
 		n, err := g.fill(ctx, body, block[held:])
 		held += n
 		g.counted(n)
 		if size >= 0 && g.offset+int64(held) > size {
-			return nil, &staleError{g.file.Path, fmt.Errorf("more than the %d bytes come that it is said to have", size)}
+			return &staleError{g.file.Path, fmt.Errorf("more than the %d bytes come that it is said to have", size)}
 		}
-		end = err == io.EOF
+		end := err == io.EOF
 		cut, used := g.cut(block[:held], end && (size < 0 || g.offset+int64(held) == size))
 		if terr := g.takeIn(cut, block[:used]); terr != nil {
-			return nil, terr
+			return terr
 		}
 		g.sum.Write(block[:used])
 		g.offset += int64(used)
-		held = copy(block[:], block[used:held])
-		chunks = append(chunks, cut...)
+		g.chunks = append(g.chunks, cut...)
 		if end && (size < 0 || g.offset == size) {
-			return chunks, nil
+			return nil
 		}
-		if len(chunks) > 0 {
-			if lerr := g.log(chunks, false, 0); lerr != nil {
-				return nil, lerr
+		held = copy(block[:], block[used:held])
+		if len(g.chunks) > 0 {
+			if lerr := g.log(false, 0); lerr != nil {
+				return lerr
 			}
-			chunks = nil
 		}
 		if end {
-			return nil, fmt.Errorf("%d of %d bytes came: %w", g.offset+int64(held), size, io.ErrUnexpectedEOF)
+			return fmt.Errorf("%d of %d bytes came: %w", g.offset+int64(held), size, io.ErrUnexpectedEOF)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return nil, io.ErrUnexpectedEOF
 }
 
 // fill reads until b is full or nothing more comes, at most at the rate.
-func (g *arriving) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
+func (f *fetcher) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		if err = ctx.Err(); err != nil {
 			return n, err
 		}
 		part := b[n:]
-		if g.rate != nil {
+		if f.rate != nil {
 			part = part[:min(len(part), rateBurst)]
 		}
 		var m int
 		m, err = r.Read(part)
 		n += m
-		if g.rate != nil && m > 0 {
-			if werr := g.rate.WaitN(ctx, m); werr != nil {
+		if f.rate != nil && m > 0 {
+			if werr := f.rate.WaitN(ctx, m); werr != nil {
 				return n, werr
 			}
 		}
@@ -323,11 +321,11 @@ func (g *arriving) fill(ctx context.Context, r io.Reader, b []byte) (n int, err 
 	return n, err
 }
 
-func (g *arriving) counted(n int) {
-	g.taking.Lock()
-	g.pulled.Bytes += int64(n)
-	g.taking.Unlock()
-	g.progress.read(int64(n))
+func (f *fetcher) counted(n int) {
+	f.taking.Lock()
+	f.pulled.Bytes += int64(n)
+	f.taking.Unlock()
+	f.progress.read(int64(n))
 }
 
 // cut gives the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
@@ -357,7 +355,10 @@ func (g *arriving) takeIn(chunks []content.Chunk, data []byte) error {
 	for _, c := range chunks {
 		part := data[:c.Size]
 		data = data[c.Size:]
-		if _, ok := g.placer.known(c.Digest); ok {
+		if ref, ok := g.placer.known(c.Digest); ok {
+			if err := g.mendKnown(ref, part); err != nil {
+				return &finalError{err}
+			}
 			continue
 		}
 		ref, offset, closed, err := g.cfg.Arrivals.Append(c, part)
@@ -387,11 +388,11 @@ func (g *arriving) takeIn(chunks []content.Chunk, data []byte) error {
 	return nil
 }
 
-// log notes the chunks that have arrived of the file up to offset.
-func (g *arriving) log(chunks []content.Chunk, done bool, mtime int64) error {
+// log notes the chunks that have arrived of the file up to offset and are not noted yet.
+func (g *arriving) log(done bool, mtime int64) error {
 	size := int64(0)
 	rec := seenRecord{Path: g.file.Path, Listed: listedAs(g.file), Version: g.version, Offset: g.offset, Mtime: mtime, Done: done}
-	for _, c := range chunks {
+	for _, c := range g.chunks {
 		rec.Digests, rec.Sizes = append(rec.Digests, c.Digest[:]...), append(rec.Sizes, c.Size)
 		size += int64(c.Size)
 	}
@@ -403,18 +404,19 @@ func (g *arriving) log(chunks []content.Chunk, done bool, mtime int64) error {
 	if err := g.seen.add(rec, g.offset == size); err != nil {
 		return &finalError{err}
 	}
+	g.chunks = nil
 	return nil
 }
 
 // finish notes that all of the file is here, if it is what the metadata of the origin promise.
-func (g *arriving) finish(chunks []content.Chunk, mtime int64) error {
+func (g *arriving) finish(mtime int64) error {
 	if want := g.file.Listed.SHA256; !want.IsZero() && content.Digest(g.sum.Sum(nil)) != want {
 		if g.resumed {
 			return errChanged // what was there before is not what came now
 		}
 		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %x, and the metadata of the origin say %v", g.sum.Sum(nil), want)}
 	}
-	return g.log(chunks, true, mtime)
+	return g.log(true, mtime)
 }
 
 // finalError is one of this side: to ask the origin once more changes nothing.

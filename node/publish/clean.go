@@ -82,12 +82,16 @@ func readHistory(path string) (h history, err error) {
 }
 
 // Clean lets go of what only releases have that were replaced at least grace before now: links of files that are no longer in
-// the tree, and the references of retired segments. It does nothing while a Publish is under way: call it again.
+// the tree, and the references of retired segments. It does nothing while a Publish is under way that does more than to list and fetch:
+// call it again.
+//
+// What is fetched meanwhile is safe: it lies in segments that no release has yet, which are not looked at, and what a fetch finds here
+// already are chunks that live in the newest release.
 func (p *Publisher) Clean(now time.Time, grace time.Duration) error {
-	if !p.mu.TryLock() {
+	if !p.changing.TryLock() {
 		return nil
 	}
-	defer p.mu.Unlock()
+	defer p.changing.Unlock()
 	h, err := p.remember(now)
 	if err != nil || h.Release == 0 {
 		return err

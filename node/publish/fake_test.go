@@ -47,12 +47,13 @@ type fakeOrigin struct {
 	onOpen func(path string, n int) error
 	cut    map[string]int  // how many bytes come of a path before the connection is cut; each time it is opened
 	torn   map[string]bool // Still says no, once
+	lost   map[string]bool // Still gets no answer, once
 	bad    []origin.Bad
 	cond   bool // a listing with the memo of an equal state is ErrUnchanged
 }
 
 func newFake(files map[string]fakeFile) *fakeOrigin {
-	o := &fakeOrigin{files: map[string]fakeFile{}, cut: map[string]int{}, torn: map[string]bool{}}
+	o := &fakeOrigin{files: map[string]fakeFile{}, cut: map[string]int{}, torn: map[string]bool{}, lost: map[string]bool{}}
 	for p, f := range files {
 		o.put(p, f)
 	}
@@ -175,7 +176,9 @@ func (o *fakeOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 	body.ReadCloser = io.NopCloser(r)
 	torn := o.torn[e.Path]
 	delete(o.torn, e.Path)
-	body.Still = func(context.Context) (bool, error) { return !torn, nil }
+	lost := o.lost[e.Path]
+	delete(o.lost, e.Path)
+	body.Still = func(context.Context) (bool, error) { return !torn, errIf(lost, errCut) }
 	return body, nil
 }
 

@@ -115,6 +115,9 @@ func (r *run) priors() (previous iter.Seq2[File, error], before *prior, err erro
 			before.Memo = r.lister.memo
 		}
 	}
+	if len(r.doubt) > 0 {
+		before.Memo = nil
+	}
 	if before.snapshot != nil {
 		before.Entry = before.find
 	}
@@ -139,6 +142,7 @@ type listMerge struct {
 	stop  func()
 	count int
 	last  string
+	doubt map[string]bool // paths of which what the listing says does not count
 }
 
 func (r *run) startMerge(previous iter.Seq2[File, error]) (*listMerge, *snapshotWriter, error) {
@@ -154,7 +158,7 @@ func (r *run) startMerge(previous iter.Seq2[File, error]) (*listMerge, *snapshot
 		return nil, nil, err
 	}
 	next, stop := iter.Pull2(previous)
-	m := &listMerge{merge: &merge{next: next, out: out, trusted: r.now.UnixNano(), heavy: r.o.heavy}, stop: stop}
+	m := &listMerge{merge: &merge{next: next, out: out, trusted: r.now.UnixNano(), heavy: r.o.heavy}, stop: stop, doubt: r.doubt}
 	if err := m.advance(); err != nil {
 		stop()
 		out.abandon()
@@ -181,7 +185,7 @@ func (m *listMerge) entry(e origin.Entry) error {
 		return fmt.Errorf("%q is listed behind %q", e.Path, m.last)
 	}
 	m.last = e.Path
-	if len(e.Stamp) > content.MaxPath {
+	if len(e.Stamp) > content.MaxPath || m.doubt[e.Path] {
 		e.Stamp = ""
 	}
 	f := listed(e)

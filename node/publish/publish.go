@@ -26,6 +26,8 @@ const maxTakenNumbers = 16
 func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progress func(Progress)) (Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	began := time.Now()
 	o.heavy = p.heavy
 	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}
@@ -35,6 +37,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	}
 	if r.pull != nil {
 		res.Pulled = r.pulled
+		res.Pulled.Lost = r.stillLost()
 	}
 	res.Took = time.Since(began)
 	p.cfg.Log.Debug("published", "collection", p.cfg.Name, "release", res.Release, "unchanged", res.Unchanged, "files", res.Totals.Files,

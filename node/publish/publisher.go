@@ -37,6 +37,9 @@ type Config struct {
 	Origin origin.Origin
 	// Arrivals takes the bytes that come from Origin, and gives its budget; References are over its directory, without links.
 	Arrivals *store.Arrivals
+	// Peers, if not nil, asks others for chunks that are damaged here, want of the segment with the table t, and calls each for those
+	// that come, from the goroutine that called it; each gives store.ErrWrongBytes for one that is not what it should be.
+	Peers func(ctx context.Context, segment uint32, t *content.Table, want content.Bitmap, each func(i uint32, data []byte) error) error
 }
 
 // Publisher makes the releases of one collection. It is safe for concurrent use: one Publish waits for the other.
@@ -45,11 +48,17 @@ type Publisher struct {
 	lock *os.File
 	mu   sync.Mutex // one Publish at a time
 
+	// changing is held by whoever changes what releases there are, which of their chunks are kept, or what says so: by Clean, and by
+	// Publish but for the time in which it fetches, which may take days. Taken after mu.
+	changing sync.Mutex
+
 	// heavy is HeavySize. Only tests set another.
 	heavy int64
 
 	// tries is origin.Retry if nil. Only tests set another.
 	tries func(ctx context.Context, try func() error) error
+
+	mended mended
 
 	// crash is called at named points; an error stands for a crash there. Only tests set it.
 	crash func(point string) error
@@ -95,6 +104,8 @@ func Open(cfg Config) (*Publisher, error) {
 func (p *Publisher) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	return p.lock.Close()
 }
 
@@ -152,6 +163,8 @@ type Pulled struct {
 	Files    int   // that were fetched, each time counted
 	Bytes    int64 // that were read of them
 	Rounds   int   // listings: one if nothing has changed, else one more after each time something was fetched
+	Mended   int   // damaged chunks whose bytes are right again
+	Lost     int   // damaged chunks of the release that neither peers nor the origin had
 }
 
 // ShrinkError says that an origin has lost more of its files than is likely to be meant.

@@ -33,6 +33,7 @@ type pull struct {
 	lister lister
 	pulled Pulled
 	saved  bool // the snapshot of the next release is written
+	mending
 
 	taking  sync.Mutex // guards what follows, and that one chunk is taken in at a time
 	synced  time.Time
@@ -49,7 +50,8 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer r.lister.close()
-	changed, err := r.list(ctx)
+	changed := false
+	err := r.beside(func() (err error) { changed, err = r.listAndMend(ctx); return err })
 	if err != nil {
 		return Result{}, err
 	}
@@ -71,7 +73,7 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 	if err := r.adopt(ctx); err != nil {
 		return Result{}, err
 	}
-	if err := r.settleDown(ctx); err != nil {
+	if err := r.beside(func() error { return r.settleDown(ctx) }); err != nil {
 		return Result{}, errors.Join(err, r.keepArrived())
 	}
 	r.changes.Skipped = append(r.changes.Skipped, r.badRead...)
@@ -84,6 +86,30 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		r.seen.forget() // a release has it; if it stays, the next run finds that
 	}
 	return res, err
+}
+
+// beside does what may take days while Clean may do its work: step changes nothing but what has arrived and is in no release yet.
+func (r *run) beside(step func() error) error {
+	r.changing.Unlock()
+	defer r.changing.Lock()
+	return step()
+}
+
+// listAndMend lists the origin, and puts right what is damaged here of files that it lists as they were.
+func (r *run) listAndMend(ctx context.Context) (changed bool, err error) {
+	if err = r.look(ctx); err == nil {
+		err = r.askPeers(ctx)
+	}
+	if err == nil {
+		changed, err = r.list(ctx)
+	}
+	if err == nil {
+		err = r.mend(ctx)
+	}
+	if err == nil && len(r.doubt) > 0 {
+		changed, err = r.list(ctx)
+	}
+	return changed, err
 }
 
 // settleDown fetches until a listing says that nothing has changed meanwhile.
@@ -316,7 +342,7 @@ func (r *run) adopt(ctx context.Context) error {
 		if err := r.adoptChunks(s.Number, s.Table, void); err != nil {
 			return err
 		}
-		if err := r.cfg.Arrivals.Void(s.Number, s.Table, void); err != nil {
+		if err := r.void(s.Number, s.Table, void); err != nil {
 			return err
 		}
 	}
@@ -325,7 +351,7 @@ func (r *run) adopt(ctx context.Context) error {
 		if err := r.adoptChunks(number, t, void); err != nil {
 			return err
 		}
-		if err := r.cfg.Arrivals.Void(number, nil, void); err != nil {
+		if err := r.void(number, nil, void); err != nil {
 			return err
 		}
 	}
@@ -333,6 +359,17 @@ func (r *run) adopt(ctx context.Context) error {
 		_, ok := r.placer.known(d)
 		return ok
 	})
+}
+
+// void frees what of a segment no file needs. The index forgets it before, so that nobody looks for it and finds it damaged.
+func (r *run) void(number uint32, t *content.Table, void content.Bitmap) error {
+	if len(void) == 0 {
+		return nil
+	}
+	if err := r.cfg.References.UnreferAll(number, void); err != nil {
+		return err
+	}
+	return r.cfg.Arrivals.Void(number, t, void)
 }
 
 // adoptChunks says where the chunks of a segment are: a kill may have lost that.

@@ -515,8 +515,10 @@ func TestPullRandomHistory(t *testing.T) {
 			for step := range steps {
 				m.origin.edit(func() { randomOrigin(m.origin, rng, step) })
 				m.faults(rng, step)
+				cleaned := m.cleanBeside(rng)
 				head := m.signer.Head().Release
 				_, err := m.pull(PullOptions{AllowShrink: true, Connections: 1 + rng.IntN(4)})
+				cleaned()
 				m.origin.edit(func() { m.origin.onList, m.origin.onOpen = nil, nil; clear(m.origin.cut); clear(m.origin.torn) })
 				if rng.IntN(3) == 0 {
 					m.close()
@@ -560,6 +562,29 @@ func TestPullRandomHistory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cleanBeside has Clean called over and over, or not, until the function that it gives is called. What is past its grace then was so when
+// it began.
+func (m *master) cleanBeside(rng *rand.Rand) (end func()) {
+	if rng.IntN(2) == 0 {
+		return func() {}
+	}
+	pub, now, stop, ended := m.pub, m.now, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if err := pub.Clean(now, testGrace); err != nil {
+				m.t.Errorf("clean beside a run: %v", err)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	return func() { close(stop); <-ended }
 }
 
 // unvouched reports whether there is a file that no stamp vouches for.

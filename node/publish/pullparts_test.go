@@ -259,6 +259,37 @@ func TestPullGivesRoomBack(t *testing.T) {
 	}
 }
 
+// TestCleanWorksBesideAFetch: what is past its grace gives its room back while a run fetches, and not when it makes a release.
+func TestCleanWorksBesideAFetch(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a.deb": {text: string(random(1, 3<<20)), mtime: 1}, "b.deb": {text: string(random(2, 3<<20)), mtime: 1}})
+	m.mustPull()
+	m.origin.edit(func() { m.origin.put("a.deb", fakeFile{text: string(random(3, 1<<20)), mtime: 2}) })
+	m.mustPull()
+	clean := func() int64 {
+		before := m.arrivals.Used()
+		if err := m.pub.Clean(m.now.Add(testGrace), testGrace); err != nil {
+			t.Error(err)
+		}
+		return before - m.arrivals.Used()
+	}
+	freed := int64(0)
+	m.origin.edit(func() {
+		m.origin.put("c.deb", fakeFile{text: string(random(1, 3<<20)), mtime: 3}) // as what goes meanwhile
+		m.origin.onOpen = func(string, int) error { freed += clean(); return nil }
+	})
+	m.pub.crash = func(point string) error {
+		if n := clean(); n != 0 && point != "fetched" {
+			t.Errorf("%d bytes are freed at %s", n, point)
+		}
+		return nil
+	}
+	m.mustPull()
+	m.wantOrigin()
+	if freed < 3<<20 {
+		t.Errorf("%d bytes are freed while something is fetched, want 3 MiB", freed)
+	}
+}
+
 // TestPullVoidsTornBytes fails over and over on an origin that never holds still: what is of no use does not pile up.
 func TestPullVoidsTornBytes(t *testing.T) {
 	m := newPuller(t, map[string]fakeFile{"good.deb": {text: string(random(9, 1<<20)), mtime: 1}})

@@ -286,7 +286,7 @@ func (l *seenLog) copyTo(fresh *seenLog, f *File, keep wanted) error {
 	return nil
 }
 
-// check believes the log only as far as the chunks are known.
+// check believes the log only as far as the chunks are known, and make up all of what has come.
 func (l *seenLog) check(known func(content.Digest) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -299,15 +299,21 @@ func (l *seenLog) check(known func(content.Digest) bool) error {
 		if err != nil {
 			return err
 		}
-		delete(l.last, key)
+		whole, size := int64(0), int64(0)
 	records:
 		for i, rec := range chain {
 			for _, c := range rec.list() {
-				if !known(c.Digest) {
+				if size += int64(c.Size); !known(c.Digest) {
 					break records
 				}
 			}
-			l.last[key] = offsets[i]
+			if size != rec.Offset {
+				break
+			}
+			whole = offsets[i]
+		}
+		if l.last[key] = whole; whole == 0 {
+			delete(l.last, key)
 		}
 	}
 	return nil

@@ -16,6 +16,8 @@ var errNothingToSign = errors.New("all keys that are needed are here: publish wi
 func (p *Publisher) Accept(now time.Time, req *trust.Request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	if h, ok := req.Release(); ok && !p.cfg.Pack.Has(h.Manifest) {
 		return fmt.Errorf("release %d was not prepared in this home directory, or its content is gone: prepare it again", h.Release)
 	}
