@@ -38,6 +38,7 @@ type web struct {
 	files  int
 	memo   map[string]string
 	asked  map[string]answer // of directories that are not whole yet
+	missing
 }
 
 // openHTTP opens the tree below an index page.
@@ -113,6 +114,7 @@ func (w *web) do(req *http.Request, good ...int) (*http.Response, error) {
 // List is that of Origin.
 func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (Listing, error) {
 	w.before, w.files, w.memo, w.asked = before, 0, map[string]string{}, map[string]answer{}
+	w.begin(before.Memo[memoMissing])
 	var next string
 	w.audit, next = nextAudit(before.Memo[memoAudit], time.Now())
 	l, err := crawl(ctx, &w.o, before, w.readDir, each)
@@ -121,6 +123,7 @@ func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (
 	} else {
 		l.Memo[memoAudit] = next + strconv.Itoa(w.files)
 	}
+	w.keep(l.Memo)
 	return l, err
 }
 
