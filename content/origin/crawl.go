@@ -15,10 +15,6 @@ import (
 	"swarmnode/content"
 )
 
-// crawlAhead is how many subdirectories of one are listed before they are needed. With the connections it bounds how many listings
-// are in memory.
-const crawlAhead = 32
-
 // maxAlike is how many directories one in the other may list nothing but the same names of directories: with two links to the top it
 // takes 2^maxAlike listings to find out.
 const maxAlike = 8
@@ -34,20 +30,22 @@ type lister func(ctx context.Context, dir string) (entries []Entry, bad []Bad, r
 // A lister need not sort, choose or check.
 func crawl(ctx context.Context, o *Options, before Before, list lister, each func(Entry) error) (Listing, error) {
 	ctx, stop := context.WithCancel(ctx)
-	c := &crawler{o: o, before: before, list: list, each: each, ahead: make(chan *directory, crawlAhead)}
+	c := &crawler{o: o, before: before, list: list, each: each, ahead: newAhead()}
 	var wg sync.WaitGroup
-	for range max(o.Connections-1, 1) {
+	for range o.Connections {
 		wg.Go(func() {
-			for d := range c.ahead {
+			for d := c.ahead.next(); d != nil; d = c.ahead.next() {
 				d.load(ctx, c)
+				c.ahead.loaded(d)
+				close(d.done)
 			}
 		})
 	}
-	top := &directory{}
-	top.load(ctx, c)
-	err := c.visit(ctx, top)
+	top := newDirectory("", nil)
+	c.ahead.need(top)
+	err := c.visit(top)
 	stop()
-	close(c.ahead)
+	c.ahead.stop()
 	wg.Wait()
 	return c.told, err
 }
@@ -58,7 +56,7 @@ type crawler struct {
 	before  Before
 	list    lister
 	each    func(Entry) error
-	ahead   chan *directory
+	ahead   *ahead
 	told    Listing
 	count   int
 	pending []Entry // with Options.Include: directories in which nothing was found so far
@@ -68,7 +66,7 @@ type crawler struct {
 type directory struct {
 	path     string // "" for the top
 	parent   *directory
-	once     sync.Once
+	done     chan struct{} // closed when it is listed and what is in it is known to ahead: what follows is valid then
 	entries  []Entry
 	subs     []*directory // one for each directory in entries, in order
 	bad      []Bad
@@ -78,22 +76,24 @@ type directory struct {
 	err      error
 }
 
-// load lists the directory, once, whoever comes first.
+func newDirectory(path string, parent *directory) *directory {
+	return &directory{path: path, parent: parent, done: make(chan struct{})}
+}
+
+// load lists the directory.
 func (d *directory) load(ctx context.Context, c *crawler) {
-	d.once.Do(func() {
-		var entries []Entry
-		d.err = Retry(ctx, func() (err error) {
-			var n int
-			entries, d.bad, n, err = c.list(ctx, d.path)
-			d.requests += n
-			return err
-		})
-		if d.err != nil {
-			d.err = fmt.Errorf("list %q: %w", cmp.Or(d.path, "/"), d.err)
-			return
-		}
-		d.take(entries, c.o)
+	var entries []Entry
+	d.err = Retry(ctx, func() (err error) {
+		var n int
+		entries, d.bad, n, err = c.list(ctx, d.path)
+		d.requests += n
+		return err
 	})
+	if d.err != nil {
+		d.err = fmt.Errorf("list %q: %w", cmp.Or(d.path, "/"), d.err)
+		return
+	}
+	d.take(entries, c.o)
 }
 
 // take sorts, chooses and checks what was listed.
@@ -117,7 +117,7 @@ func (d *directory) take(entries []Entry, o *Options) {
 		d.entries = append(d.entries, e)
 		d.telling = d.telling || e.IsFile() && e.Stamp != ""
 		if e.IsDir() {
-			d.subs = append(d.subs, &directory{path: e.Path, parent: d})
+			d.subs = append(d.subs, newDirectory(e.Path, d))
 		}
 	}
 	sum.Sum(d.print[:0])
@@ -156,7 +156,7 @@ func (d *directory) loops() bool {
 }
 
 // visit emits all that is in d, which is loaded, and below.
-func (c *crawler) visit(ctx context.Context, d *directory) error {
+func (c *crawler) visit(d *directory) error {
 	c.told.Requests += d.requests
 	if d.err != nil {
 		return d.err
@@ -164,7 +164,7 @@ func (c *crawler) visit(ctx context.Context, d *directory) error {
 	for _, b := range d.bad {
 		c.refuse(b)
 	}
-	next, asked := 0, 0
+	next := 0
 	for _, e := range d.entries {
 		if !e.IsDir() {
 			if err := c.emit(e); err != nil {
@@ -175,28 +175,16 @@ func (c *crawler) visit(ctx context.Context, d *directory) error {
 		sub := d.subs[next]
 		d.subs[next] = nil // lets go of its memory
 		next++
-		for asked = max(asked, next); asked < min(next+crawlAhead, len(d.subs)) && c.offer(d.subs[asked]); asked++ {
-		}
-		if err := c.enter(ctx, e, sub); err != nil {
+		if err := c.enter(e, sub); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// offer hands a directory to the goroutines that list ahead, if one of them takes it.
-func (c *crawler) offer(d *directory) bool {
-	select {
-	case c.ahead <- d:
-		return true
-	default:
-		return false
-	}
-}
-
 // enter emits a directory and what is in it, unless it is gone by now or a loop.
-func (c *crawler) enter(ctx context.Context, e Entry, d *directory) error {
-	d.load(ctx, c)
+func (c *crawler) enter(e Entry, d *directory) error {
+	c.ahead.need(d)
 	switch {
 	case errors.Is(d.err, fs.ErrNotExist):
 		c.told.Requests += d.requests
@@ -218,7 +206,7 @@ func (c *crawler) enter(ctx context.Context, e Entry, d *directory) error {
 	} else if err := c.emit(e); err != nil {
 		return err
 	}
-	err := c.visit(ctx, d)
+	err := c.visit(d)
 	if n := len(c.pending); n > 0 && c.pending[n-1].Path == e.Path {
 		c.pending = c.pending[:n-1]
 	}

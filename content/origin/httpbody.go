@@ -2,8 +2,10 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
@@ -49,6 +51,9 @@ func (w *web) open(ctx context.Context, p string, offset int64, version string) 
 	}
 	resp, err := w.do(req, good...)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			w.notFound(p)
+		}
 		cancel()
 		return nil, err
 	}

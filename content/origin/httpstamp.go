@@ -74,6 +74,7 @@ type question struct {
 	row   row
 	young bool // by what the page says
 	audit bool // nothing but the day's audit asks
+	there bool // the question is only whether there is anything
 }
 
 func (w *web) newSheet(dir string, date time.Time) *sheet {
@@ -104,9 +105,11 @@ func (s *sheet) judge(e Entry, r row) {
 	case known, q.young, r.text == "":
 		s.ask = append(s.ask, q)
 	}
-	if audit && s.keepPrint(&q) {
-		q.audit = true
-		s.ask = append(s.ask, q)
+	if n := len(s.ask); n == 0 || s.ask[n-1].index != q.index {
+		q.there = s.w.suspect(e.Path)
+		if q.audit = audit && s.keepPrint(&q) && !q.there; q.there || q.audit {
+			s.ask = append(s.ask, q)
+		}
 	}
 	s.entries = append(s.entries, e)
 }
@@ -138,6 +141,8 @@ func (s *sheet) settle(q *question, a answer) {
 	e, said := &s.entries[q.index], a.stamp()
 	s.fresh = s.fresh || !q.audit && (strings.HasSuffix(said, stampYoung) || said == "" && q.young && q.row.fine)
 	switch {
+	case q.there:
+		return
 	case q.audit:
 		s.audit(q, a)
 		return
@@ -178,6 +183,9 @@ func (s *sheet) settleAll(ctx context.Context) (bad []Bad, n int, err error) {
 	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	for _, b := range bad {
+		s.w.stays(b.Path)
+	}
 	if s.asked > 0 {
 		s.w.memo[memoChecked+s.dir] = strconv.FormatInt(s.asked, 10)
 	}

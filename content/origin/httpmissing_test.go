@@ -1,0 +1,66 @@
+package origin
+
+import (
+	"errors"
+	"net/http"
+	"path"
+	"strings"
+	"testing"
+)
+
+// A symlink to nowhere is on the page like a file. Once its reader has not found it, listings ask for it, leave it out and say so; and
+// one that leads somewhere again is listed.
+func TestHTTPNowhere(t *testing.T) {
+	s, at := newSite(t, map[string]string{"a": "1", "d/nowhere": "2", "d/x": "3"})
+	nowhere := true
+	s.first = func(w http.ResponseWriter, r *http.Request) bool {
+		if nowhere && path.Base(r.URL.Path) == "nowhere" {
+			http.NotFound(w, r)
+			return true
+		}
+		return false
+	}
+	open := func() *web {
+		o, err := Open(t.Context(), at, Options{AllowPrivate: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { o.Close() })
+		return o.(*web)
+	}
+	w := open()
+	var stamps map[string]string
+	list := func(before Before) (paths string, l Listing) {
+		t.Helper()
+		stamps = map[string]string{}
+		l, err := w.List(t.Context(), before, func(e Entry) error { paths += e.Path + " "; stamps[e.Path] = e.Stamp; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return paths, l
+	}
+	if got, l := list(Before{}); got != "a d d/nowhere d/x " || len(l.Bad) > 0 {
+		t.Fatalf("listed %s and %v before anybody read it", got, l.Bad)
+	}
+	first := stamps["d/nowhere"]
+	if _, err := w.Open(t.Context(), Entry{Path: "d/nowhere"}, 0, ""); !errors.Is(err, ErrGone) {
+		t.Fatal(err)
+	}
+	s.requests()
+	memo := map[string]string{}
+	for _, run := range []string{"the same process", "another one", "another one"} {
+		got, l := list(Before{Memo: memo})
+		if get, head := s.requests(); got != "a d d/x " || get != 2 || head != 1 {
+			t.Errorf("%s: listed %s with %d GET and %d HEAD, want 2 and 1", run, got, get, head)
+		}
+		if len(l.Bad) != 1 || l.Bad[0].Path != "d/nowhere" || !strings.Contains(l.Bad[0].Err.Error(), "a symlink to nowhere?") {
+			t.Errorf("%s: %v", run, l.Bad)
+		}
+		memo, w = l.Memo, open()
+	}
+	nowhere = false
+	got, l := list(Before{Memo: memo})
+	if got != "a d d/nowhere d/x " || len(l.Bad) > 0 || l.Memo[memoMissing] != "" || stamps["d/nowhere"] != first {
+		t.Errorf("listed %s, %v, %q, stamp %q after %q", got, l.Bad, l.Memo, stamps["d/nowhere"], first)
+	}
+}
