@@ -17,13 +17,13 @@ origin_tree "$work/tree"
 ftp_certificate
 step "tree of $(mib "$(tree_bytes "$work/tree")") in $(find "$work/tree" -type f | wc -l) files and $(find "$work/tree" -type d | wc -l) directories"
 per_directory=3 # CWD, EPSV, LIST
-for server in ${ORIGINS:-vsftpd vsftpd-implicit pure-ftpd}; do
+for server in ${ORIGINS:-vsftpd vsftpd-implicit pure-ftpd pure-ftpd-tls}; do
   # TLS changes what carries the commands, and not what they are: once is enough for the kill.
-  if [[ $server == vsftpd-implicit ]]; then export SKIP_KILL=1; else unset SKIP_KILL; fi
+  if [[ $server == *-implicit || $server == *-tls ]]; then export SKIP_KILL=1; else unset SKIP_KILL; fi
   case $server in
     vsftpd) origin_flags=() ;;
     vsftpd-implicit) origin_flags=(--ca-cert "$work/ftp.crt") ;;
-    pure-ftpd) origin_flags=(--ca-cert "$work/ftp.crt" --netrc "$work/netrc") ;;
+    pure-ftpd*) origin_flags=(--ca-cert "$work/ftp.crt" --netrc "$work/netrc" --exclude 'odd/back?slash') ;;
   esac
   origin_story "$server" ftp rooted times modes
 done
