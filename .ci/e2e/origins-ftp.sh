@@ -51,6 +51,7 @@ vsftpd_log_file=$origin_log
 ssl_enable=YES
 allow_anon_ssl=YES
 rsa_cert_file=$work/ftp.pem
+require_ssl_reuse=YES
 $options
 END
   serve "$1" "$dir/usr/sbin/vsftpd" "$work/$1.conf"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The same as story-origin-http with vsftpd, which knows listings of ls only, in plain FTP and in FTP over TLS, and with pure-ftpd, which knows MLSD,
-# with TLS for those who ask.
+# The same as story-origin-http with vsftpd, which knows listings of ls only, and pure-ftpd, which knows MLSD, each in plain FTP and over TLS: vsftpd
+# from the first byte, pure-ftpd for who asks. vsftpd wants data connections that resume the TLS session of their control connection.
 #
-# ORIGINS="vsftpd" are the servers; all by default.
+# ORIGINS="vsftpd" are the servers; all by default, and those without TLS before those with.
 # shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
 set -eu
 # shellcheck source=.ci/e2e/lib.sh
@@ -17,9 +17,14 @@ origin_tree "$work/tree"
 ftp_certificate
 step "tree of $(mib "$(tree_bytes "$work/tree")") in $(find "$work/tree" -type f | wc -l) files and $(find "$work/tree" -type d | wc -l) directories"
 per_directory=3 # CWD, EPSV, LIST
-for server in ${ORIGINS:-vsftpd vsftpd-implicit pure-ftpd pure-ftpd-tls}; do
-  # TLS changes what carries the commands, and not what they are: once is enough for the kill.
-  if [[ $server == *-implicit || $server == *-tls ]]; then export SKIP_KILL=1; else unset SKIP_KILL; fi
+for server in ${ORIGINS:-vsftpd pure-ftpd vsftpd-implicit pure-ftpd-tls}; do
+  # TLS changes what carries the commands, and not what they are: once is enough for the kill, and for 256 MiB.
+  unset SKIP_KILL
+  if [[ $server == *-implicit || $server == *-tls ]]; then
+    export SKIP_KILL=1
+    replace "$work/tree/large/image.iso" 97 $((16 << 20))
+    touch -d '2024-05-06 07:08:09' "$work/tree/large/image.iso"
+  fi
   case $server in
     vsftpd) origin_flags=() ;;
     vsftpd-implicit) origin_flags=(--ca-cert "$work/ftp.crt") ;;
