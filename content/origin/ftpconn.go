@@ -1,8 +1,10 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +118,9 @@ func (c *ftpConn) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 func (f *ftp) inWords(err error) error {
 	if record := (tls.RecordHeaderError{}); errors.As(err, &record) {
 		return &RefusedError{Reason: f.addr + ": there is no TLS at this port: ftps:// begins with TLS, ftpes:// without, on the port of ftp://", Cause: err}
+	}
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) && f.o.CACert != "" && unknown.Cert != nil {
+		return &RefusedError{Reason: fmt.Sprintf("%s: its certificate, signed by %.100q, is believed neither by %s, which --ca-cert names, nor by this system", f.addr, unknown.Cert.Issuer.String(), f.o.CACert)}
 	}
 	return inWords(&url.URL{Scheme: "ftps", Host: f.addr}, err)
 }
@@ -232,7 +237,16 @@ func (f *ftp) loginError(code int, msg string) error {
 	case code/100 == 4, containsAny(lower, "too many", "maximum", "limit", "connections", "later", "busy"):
 		return &BusyError{Cause: said}
 	}
-	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): a user and password can be in the URL, ftp://USER:PASSWORD@%s/, or in a file for --netrc", f.addr, f.who.Username(), said, f.host)}
+	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): %s", f.addr, f.who.Username(), said, f.passwordGoes())}
+}
+
+// passwordGoes says where a password is put.
+func (f *ftp) passwordGoes() string {
+	user, file := f.who.Username(), cmp.Or(f.o.Netrc, "~/.netrc")
+	if user == "anonymous" {
+		user = "USER"
+	}
+	return fmt.Sprintf("the right user and password go into %s (or another file for --netrc) as one line: machine %s login %s password PASSWORD", file, f.host, user)
 }
 
 func containsAny(s string, parts ...string) bool {

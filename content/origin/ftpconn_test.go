@@ -143,7 +143,7 @@ func TestFTPRefused(t *testing.T) {
 		name, cmd, reply, want string
 		busy                   bool
 	}{
-		{"wrong password", "PASS", "530 Login incorrect.", "--netrc", false},
+		{"wrong password", "PASS", "530 Login incorrect.", "/dev/null (or another file for --netrc) as one line: machine 127.0.0.1 login USER password", false},
 		{"wants TLS", "USER", "530 Non-anonymous sessions must use encryption.", "ftpes://", false},
 		{"wants TLS", "USER", "421 Sorry, cleartext sessions are not accepted on this server.", "ftpes://", false},
 		{"too many users", "USER", "530 Sorry, the maximum number of clients for this user is reached", "maximum", true},
@@ -371,7 +371,8 @@ func TestFTPTLS(t *testing.T) {
 	}{
 		{"AUTH TLS", "ftpes", good, ca, ""},
 		{"from the first byte", "ftps", good, ca, ""},
-		{"of an unknown authority", "ftpes", good, otherCA, "authority"},
+		{"of an unknown authority", "ftpes", good, "", "--ca-cert FILE"},
+		{"of another authority", "ftpes", good, otherCA, otherCA + ", which --ca-cert names"},
 		{"expired", "ftpes", old, oldCA, "certificate"},
 		{"for another name", "ftps", wrong, wrongCA, "certificate"},
 		{"there is none", "ftps", nil, ca, "ftpes://"},

@@ -18,6 +18,7 @@ type ftpPool struct {
 	most   int // how many there may ever be
 	closed bool
 	log    *slog.Logger
+	told   bool          // that the server takes no more
 	free   chan struct{} // closed, and another one made, when a connection or the room for one came free
 }
 
@@ -81,7 +82,10 @@ func (p *ftpPool) fewer(err error) bool {
 		return false
 	}
 	p.limit = p.open
-	p.log.Info("the server takes no more connections: these have to do until the next listing", "connections", p.open, "error", err)
+	if !p.told {
+		p.log.Info("the server takes no more connections: those there are have to do; fewer --connections spare both sides the refusals", "error", err)
+	}
+	p.told = true
 	return true
 }
 
