@@ -53,7 +53,7 @@ func openFTP(_ context.Context, u *url.URL, o Options) (Origin, error) {
 	if err := f.account(u); err != nil {
 		return nil, err
 	}
-	f.pool = ftpPool{limit: o.Connections, most: o.Connections, free: make(chan struct{})}
+	f.pool = ftpPool{limit: o.Connections, most: o.Connections, log: o.Log, free: make(chan struct{})}
 	return f, nil
 }
 

@@ -212,6 +212,7 @@ func (b *Body) all(t *testing.T) (string, error) {
 func TestFTPOpen(t *testing.T) {
 	s := newFakeFTP(t, map[string]string{"d/f": "0123456789"})
 	f := dialFTP(t, s, "ftp", "/", Options{Connections: 1})
+	f.now = func() time.Time { return fakeTime.Add(time.Hour) }
 	all, _ := ftpListed(t, f, Before{})
 	e := all["d/f"]
 	open := func(offset int64, version, want string) *Body {
@@ -245,6 +246,8 @@ func TestFTPOpen(t *testing.T) {
 	s.without("MLST", "MLSD")
 	s.put("d/f", "9876543210")
 	f = dialFTP(t, s, "ftp", "/", Options{})
+	f.now = func() time.Time { return fakeTime.Add(time.Hour) }
+	e.Stamp = ""
 	open(0, "", "9876543210")
 	if n := s.commands(); n["SIZE"] != 2 || n["MDTM"] != 2 {
 		t.Errorf("%v", n)
@@ -262,6 +265,64 @@ func TestFTPOpen(t *testing.T) {
 	}
 	if got, err := b.all(t); got != "9876543210" || err != nil || b.Size != SizeUnknown || b.Version != "" || b.Still != nil {
 		t.Errorf("%q, %v, %+v", got, err, b)
+	}
+}
+
+// A file that is old enough for the next listing to vouch for it takes two commands, three where the listing tells no seconds. If it
+// is written to while it is read, the next listing says so.
+func TestFTPVouched(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		list  bool // a server without MLSD
+		age   time.Duration
+		want  string
+		still bool
+	}{
+		{"MLSD", false, 49 * time.Hour, "EPSV RETR", false},
+		{"MLSD, young", false, 47 * time.Hour, "EPSV RETR", true},
+		{"LIST", true, 49 * time.Hour, "EPSV MDTM RETR", false},
+		{"LIST, young", true, 47 * time.Hour, "EPSV MDTM RETR", true},
+		{"LIST of days", true, 300 * 24 * time.Hour, "EPSV MDTM RETR", false},
+	} {
+		s := newFakeFTP(t, map[string]string{"f": "0123456789"})
+		now := fakeTime.Add(c.age)
+		if c.list {
+			s.without("MLST", "MLSD")
+			s.set(func() { s.year = now.Year() })
+		}
+		f := dialFTP(t, s, "ftp", "/", Options{Connections: 1})
+		f.now = func() time.Time { return now }
+		all, l := ftpListed(t, f, Before{})
+		asked := len(s.lines())
+		b, err := f.Open(t.Context(), all["f"], 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put("f", "9876543210") // while it is read
+		s.mu.Lock()
+		file := s.tree["/f"]
+		file.mtime = now
+		s.tree["/f"] = file
+		s.mu.Unlock()
+		if got, err := b.all(t); len(got) != 10 || err != nil || b.Mtime != fakeTime.UnixNano() {
+			t.Errorf("%s: %q, %v, %+v", c.name, got, err, b)
+		}
+		var got []string
+		for _, line := range s.lines()[asked:] {
+			got = append(got, strings.Fields(line)[0])
+		}
+		if g := strings.Join(got, " "); g != c.want || c.still != (b.Still != nil) {
+			t.Errorf("%s: %s, asked afterwards: %v; want %s, %v", c.name, g, b.Still != nil, c.want, c.still)
+		}
+		if c.still {
+			if same, err := b.Still(t.Context()); same || err != nil {
+				t.Errorf("%s: still the same: %v", c.name, err)
+			}
+		}
+		again, _ := ftpListed(t, f, Before{Memo: l.Memo, Entry: func(p string) (Entry, bool) { e, ok := all[p]; return e, ok }})
+		if again["f"].Stamp == all["f"].Stamp || all["f"].Stamp == "" {
+			t.Errorf("%s: the stamp was %q, and is %q", c.name, all["f"].Stamp, again["f"].Stamp)
+		}
 	}
 }
 

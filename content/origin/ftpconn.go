@@ -1,8 +1,10 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,21 +31,30 @@ const (
 
 // ftpConn is a control connection that has logged in. It does one thing at a time.
 type ftpConn struct {
-	f      *ftp
-	raw    net.Conn // TCP
-	in     ftpReplies
-	text   *textproto.Conn
-	tls    *tls.Config // of this connection and its data connections: a server may ask that they resume its session
-	ip     string      // that the server was found at: data connections go there, whatever the server says
-	home   string      // the directory that the login led to
-	feats  map[string]string
-	noEPSV bool
+	f     *ftp
+	raw   net.Conn // TCP
+	in    ftpReplies
+	text  *textproto.Conn
+	tls   *tls.Config // of this connection and its data connections: a server may ask that they resume its session
+	ip    string      // that the server was found at: data connections go there, whatever the server says
+	home  string      // the directory that the login led to
+	feats map[string]string
+	ftpManners
 	sent   int         // commands
 	used   bool        // it did something else before
 	lent   bool        // a Body has it
 	since  time.Time   // idle since then
 	broken atomic.Bool // nothing can be done with it any more
 }
+
+// ftpManners is what a server cannot do.
+type ftpManners struct {
+	noEPSV   bool
+	oneByOne bool // it forgets commands that come before the last one is answered
+}
+
+// ftpHasty are words of the greetings of servers that forget commands which come too early: those that lftp treats so.
+var ftpHasty = []string{"microsoft ftp service", "madgoat", "mikrotik"}
 
 // ftpReplies bounds what a server may answer.
 type ftpReplies struct {
@@ -107,6 +119,9 @@ func (f *ftp) inWords(err error) error {
 	if record := (tls.RecordHeaderError{}); errors.As(err, &record) {
 		return &RefusedError{Reason: f.addr + ": there is no TLS at this port: ftps:// begins with TLS, ftpes:// without, on the port of ftp://", Cause: err}
 	}
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) && f.o.CACert != "" && unknown.Cert != nil {
+		return &RefusedError{Reason: fmt.Sprintf("%s: its certificate, signed by %.100q, is believed neither by %s, which --ca-cert names, nor by this system", f.addr, unknown.Cert.Issuer.String(), f.o.CACert)}
+	}
 	return inWords(&url.URL{Scheme: "ftps", Host: f.addr}, err)
 }
 
@@ -121,12 +136,14 @@ func (c *ftpConn) greet(ctx context.Context) error {
 	}
 	c.speak(conn)
 	_ = c.raw.SetDeadline(time.Now().Add(c.f.o.Timeout))
-	if _, _, err := c.text.ReadResponse(2); err != nil {
+	_, hello, err := c.text.ReadResponse(2)
+	if err != nil {
 		if p := (textproto.ProtocolError)(""); errors.As(err, &p) {
 			return &RefusedError{Reason: fmt.Sprintf("%s does not answer as an FTP server does", c.f.addr), Cause: err}
 		}
 		return fmt.Errorf("greeting of %s: %w", c.f.addr, err)
 	}
+	c.oneByOne = containsAny(strings.ToLower(hello), ftpHasty...)
 	if !c.f.explicit {
 		return nil
 	}
@@ -135,8 +152,7 @@ func (c *ftpConn) greet(ctx context.Context) error {
 	} else if code != 234 {
 		return &RefusedError{Reason: fmt.Sprintf("%s has no TLS to offer (%d %s); ftp:// is without, for all to read", c.f.addr, code, ftpSaid(msg))}
 	}
-	conn, err := c.secure(ctx, c.raw)
-	if err == nil {
+	if conn, err = c.secure(ctx, c.raw); err == nil {
 		c.speak(conn) // what came before TLS and after the answer is forgotten: it could be anybody's
 	}
 	return err
@@ -158,25 +174,26 @@ func (c *ftpConn) login() error {
 	if err := c.features(); err != nil {
 		return err
 	}
-	after := []string{"TYPE I"}
+	must := []string{"TYPE I"}
 	if c.tls != nil {
-		after = append(after, "PBSZ 0", "PROT P")
+		must = append(must, "PBSZ 0", "PROT P")
 	}
-	for _, command := range after {
-		if _, err := c.must(2, "%s", command); err != nil {
-			return err
-		}
+	all := slices.Clone(must)
+	if c.has("UTF8") {
+		all = append(all, "OPTS UTF8 ON") // whatever it answers: many have nothing else
 	}
-	if _, ok := c.feats["UTF8"]; ok {
-		if _, _, err := c.cmd("OPTS UTF8 ON"); err != nil { // whatever it answers: many have nothing else
+	answers, err := c.ask(append(all, "PWD")...)
+	if err != nil {
+		return err
+	}
+	for _, a := range answers[:len(must)] {
+		if err := a.err(2); err != nil {
 			return err
 		}
 	}
 	c.home = "/"
-	if code, msg, err = c.cmd("PWD"); err != nil {
-		return err
-	} else if code == 257 {
-		c.home = ftpQuoted(msg)
+	if pwd := answers[len(all)]; pwd.code == 257 {
+		c.home = ftpQuoted(pwd.msg)
 	}
 	return nil
 }
@@ -220,7 +237,16 @@ func (f *ftp) loginError(code int, msg string) error {
 	case code/100 == 4, containsAny(lower, "too many", "maximum", "limit", "connections", "later", "busy"):
 		return &BusyError{Cause: said}
 	}
-	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): a user and password can be in the URL, ftp://USER:PASSWORD@%s/, or in a file for --netrc", f.addr, f.who.Username(), said, f.host)}
+	return &RefusedError{Reason: fmt.Sprintf("%s does not let %q in (%s): %s", f.addr, f.who.Username(), said, f.passwordGoes())}
+}
+
+// passwordGoes says where a password is put.
+func (f *ftp) passwordGoes() string {
+	user, file := f.who.Username(), cmp.Or(f.o.Netrc, "~/.netrc")
+	if user == "anonymous" {
+		user = "USER"
+	}
+	return fmt.Sprintf("the right user and password go into %s (or another file for --netrc) as one line: machine %s login %s password PASSWORD", file, f.host, user)
 }
 
 func containsAny(s string, parts ...string) bool {
@@ -232,32 +258,73 @@ func containsAny(s string, parts ...string) bool {
 	return false
 }
 
+// ftpAnswer is what a server says to a command.
+type ftpAnswer struct {
+	code int
+	msg  string
+}
+
+// err is the answer as an error, unless it is of a class.
+func (a ftpAnswer) err(class int) error {
+	if a.code/100 == class {
+		return nil
+	}
+	return &textproto.Error{Code: a.code, Msg: a.msg}
+}
+
 // cmd sends a command and gives the answer, whatever it is.
 func (c *ftpConn) cmd(format string, args ...any) (code int, msg string, err error) {
-	line := fmt.Sprintf(format, args...)
-	if strings.ContainsAny(line, "\r\n\x00") {
-		return 0, "", &RefusedError{Reason: fmt.Sprintf("%q cannot be asked for: there is a line break in it", line)}
+	answers, err := c.ask(fmt.Sprintf(format, args...))
+	if err != nil {
+		return 0, "", err
 	}
-	c.sent++
+	return answers[0].code, answers[0].msg, nil
+}
+
+// ask sends commands and gives their answers, whatever they are. All are on their way before the first is answered: over a distance
+// that is what a command costs. A server that is known to forget what comes too early gets one at a time.
+func (c *ftpConn) ask(lines ...string) (answers []ftpAnswer, err error) {
+	for _, line := range lines {
+		if strings.ContainsAny(line, "\r\n\x00") {
+			return nil, &RefusedError{Reason: fmt.Sprintf("%q cannot be asked for: there is a line break in it", line)}
+		}
+	}
+	if c.oneByOne && len(lines) > 1 {
+		for _, line := range lines {
+			a, err := c.ask(line)
+			if err != nil {
+				return nil, err
+			}
+			answers = append(answers, a...)
+		}
+		return answers, nil
+	}
+	c.sent += len(lines)
 	_ = c.raw.SetDeadline(time.Now().Add(c.f.o.Timeout))
-	c.in.left = ftpReplyBytes
-	if err = c.text.PrintfLine("%s", line); err == nil {
-		code, msg, err = c.text.ReadResponse(-1)
+	err = c.text.PrintfLine("%s", strings.Join(lines, "\r\n"))
+	for range lines {
+		if err != nil {
+			break
+		}
+		var a ftpAnswer
+		c.in.left = ftpReplyBytes
+		if a.code, a.msg, err = c.text.ReadResponse(-1); err == nil && a.code == 421 {
+			err = a.err(2)
+		}
+		answers = append(answers, a)
 	}
-	if err != nil || code == 421 {
+	if err != nil {
 		c.broken.Store(true)
+		return nil, err
 	}
-	if err == nil && code == 421 {
-		err = &textproto.Error{Code: code, Msg: msg}
-	}
-	return code, msg, err
+	return answers, nil
 }
 
 // must is cmd for when only answers of one class (2: done, 3: go on) are of use.
 func (c *ftpConn) must(class int, format string, args ...any) (string, error) {
 	code, msg, err := c.cmd(format, args...)
-	if err == nil && code/100 != class {
-		err = &textproto.Error{Code: code, Msg: msg}
+	if err == nil {
+		err = ftpAnswer{code, msg}.err(class)
 	}
 	return msg, err
 }
@@ -275,119 +342,6 @@ func (c *ftpConn) quit() {
 		_ = c.text.PrintfLine("QUIT")
 	}
 	_ = c.raw.Close()
-}
-
-// passive asks for a port to get data from. Where PASV says the server is, is not read: it is behind the address that was dialed, or
-// somebody wants us to talk to somebody else.
-func (c *ftpConn) passive() (port int, err error) {
-	if !c.noEPSV {
-		code, msg, err := c.cmd("EPSV")
-		if err != nil {
-			return 0, err
-		}
-		if code == 229 {
-			return ftpPortEPSV(msg)
-		}
-		c.noEPSV = true
-	}
-	msg, err := c.must(2, "PASV")
-	if said := (*textproto.Error)(nil); errors.As(err, &said) && said.Code/100 == 5 {
-		return 0, &RefusedError{Reason: "the server has neither EPSV nor PASV, and connections to here are not offered", Cause: err}
-	}
-	if err != nil {
-		return 0, err
-	}
-	return ftpPortPASV(msg)
-}
-
-// errNoRest says that the server sends files only from their beginning.
-var errNoRest = errors.New("REST is refused")
-
-// transfer gives a command that sends data. The connection is of no use for anything else until finish or abort.
-func (c *ftpConn) transfer(ctx context.Context, offset int64, format string, args ...any) (*ftpData, error) {
-	port, err := c.passive()
-	if err != nil {
-		return nil, err
-	}
-	conn, err := c.f.dial.DialContext(ctx, "tcp", net.JoinHostPort(c.ip, strconv.Itoa(port)))
-	if err != nil {
-		c.broken.Store(true)
-		return nil, fmt.Errorf("data connection (are the server's passive ports open?): %w", err)
-	}
-	d := &ftpData{c: c, conn: conn, raw: conn}
-	d.stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if offset > 0 {
-		code, _, err := c.cmd("REST %d", offset)
-		if err == nil && code != 350 {
-			err = errNoRest
-		}
-		if err != nil {
-			d.close()
-			return nil, err
-		}
-	}
-	if _, err := c.must(1, format, args...); err != nil {
-		d.close()
-		return nil, err
-	}
-	if c.tls != nil { // after the command: servers begin TLS when they begin to send
-		if d.conn, err = c.secure(ctx, conn); err != nil {
-			d.conn = conn
-			_, last := d.finish()
-			if said := (*textproto.Error)(nil); errors.As(last, &said) && said.Code/100 == 5 && ended(err) {
-				err = &RefusedError{Reason: "the server does not take a data connection with TLS from here", Cause: said}
-			}
-			c.broken.Store(true)
-			return nil, fmt.Errorf("data connection: %w", err)
-		}
-	}
-	return d, nil
-}
-
-// ftpData is a data connection.
-type ftpData struct {
-	c     *ftpConn
-	conn  net.Conn // TLS, if that is used
-	raw   net.Conn
-	stop  func() bool
-	until time.Time // the end of all patience; zero: none
-}
-
-func (d *ftpData) Read(p []byte) (int, error) {
-	end := time.Now().Add(d.c.f.o.Timeout)
-	if !d.until.IsZero() && d.until.Before(end) {
-		end = d.until
-	}
-	_ = d.raw.SetDeadline(end)
-	return d.conn.Read(p)
-}
-
-func (d *ftpData) close() {
-	d.stop()
-	_ = d.conn.Close()
-	_ = d.raw.Close()
-}
-
-// abort ends the transfer and the control connection with it: what it would still say of this may be long in coming.
-func (d *ftpData) abort() {
-	d.c.broken.Store(true)
-	d.close()
-}
-
-// finish takes what the server says of the transfer after its last byte.
-func (d *ftpData) finish() (string, error) {
-	d.close()
-	c := d.c
-	_ = c.raw.SetDeadline(time.Now().Add(c.f.o.Timeout))
-	c.in.left = ftpReplyBytes
-	code, msg, err := c.text.ReadResponse(-1)
-	if err == nil && code/100 != 2 {
-		err = &textproto.Error{Code: code, Msg: msg}
-	}
-	if err != nil {
-		c.broken.Store(true)
-	}
-	return msg, err
 }
 
 // ftpExplain turns the answers of a server into what the rest of the program knows.

@@ -25,34 +25,79 @@ func TestFTPFewer(t *testing.T) {
 	for i := range 40 {
 		files[fmt.Sprintf("d%02d/f", i)] = "x"
 	}
-	s := newFakeFTP(t, files)
-	var mu sync.Mutex
-	in := map[*fakeConn]bool{}
-	s.onCommand(func(c *fakeConn, cmd, _ string) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if cmd == "GREETING" {
-			if len(in) == 2 {
-				c.reply("421 There are too many connections from your internet address.")
-				return true
+	for _, c := range []struct {
+		at, reply string
+		want      any // of a connection where there is no other
+	}{
+		{"GREETING", "421 There are too many connections from your internet address.", new(*BusyError)},
+		{"PASS", "530 Sorry, the maximum number of connections is reached", new(*BusyError)},
+		{"PASS", "530 Login authentication failed", new(*RefusedError)}, // pure-ftpd that has no memory left to look at the password
+	} {
+		s := newFakeFTP(t, files)
+		var mu sync.Mutex
+		in := map[*fakeConn]bool{}
+		s.onCommand(func(f *fakeConn, cmd, _ string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if cmd == c.at {
+				if len(in) == 2 {
+					f.reply("%s", c.reply)
+					return true
+				}
+				in[f] = true
 			}
-			in[c] = true
+			return false
+		})
+		f := dialFTP(t, s, "ftp", "/", Options{Connections: 6})
+		got, l := ftpListed(t, f, Before{})
+		if len(got) != 80 || len(l.Bad) > 0 {
+			t.Errorf("%s: %d paths, %v", c.reply, len(got), l.Bad)
 		}
-		return false
-	})
-	f := dialFTP(t, s, "ftp", "/", Options{Connections: 6})
-	got, l := ftpListed(t, f, Before{})
-	if len(got) != 80 || len(l.Bad) > 0 {
-		t.Errorf("%d paths, %v", len(got), l.Bad)
+		if f.pool.limit != 2 || f.pool.open != 2 {
+			t.Errorf("%s: %d connections of %d", c.reply, f.pool.open, f.pool.limit)
+		}
+		// None at all is another thing.
+		f = dialFTP(t, s, "ftp", "/", Options{})
+		if _, err := readTop(t, f); !errors.As(err, c.want) {
+			t.Errorf("no connection: %v", err)
+		}
 	}
-	if f.pool.limit != 2 || f.pool.open != 2 {
-		t.Errorf("%d connections of %d", f.pool.open, f.pool.limit)
+}
+
+// Commands are sent together, but not to servers that forget what comes too early.
+func TestFTPHasty(t *testing.T) {
+	for greeting, hasty := range map[string]bool{"220 ready": true, "220 Microsoft FTP Service": false, "220-hello\r\n220 MikroTik FTP server ready": false} {
+		s := newFakeFTP(t, map[string]string{"f": "1"})
+		s.onCommand(func(c *fakeConn, cmd, _ string) bool {
+			if cmd == "GREETING" {
+				c.conn = &replacedGreeting{c.conn, greeting}
+			}
+			return false
+		})
+		if lines, err := readTop(t, dialFTP(t, s, "ftp", "/", Options{})); err != nil || len(lines) != 1 {
+			t.Errorf("%q: %v, %v", greeting, lines, err)
+		}
+		s.set(func() {
+			if hasty != (s.early > 0) {
+				t.Errorf("%q: %d commands came early", greeting, s.early)
+			}
+		})
 	}
-	// None at all is another thing.
-	f = dialFTP(t, s, "ftp", "/", Options{})
-	if _, err := readTop(t, f); !errors.As(err, new(*BusyError)) {
-		t.Errorf("no connection: %v", err)
+}
+
+// replacedGreeting is a connection whose first line is another one.
+type replacedGreeting struct {
+	net.Conn
+	line string
+}
+
+func (c *replacedGreeting) Write(b []byte) (int, error) {
+	if c.line == "" {
+		return c.Conn.Write(b)
 	}
+	_, err := io.WriteString(c.Conn, c.line+"\r\n")
+	c.line = ""
+	return len(b), err
 }
 
 // A server that ended idle connections is dialed again, without an error or a pause.
@@ -98,7 +143,7 @@ func TestFTPRefused(t *testing.T) {
 		name, cmd, reply, want string
 		busy                   bool
 	}{
-		{"wrong password", "PASS", "530 Login incorrect.", "--netrc", false},
+		{"wrong password", "PASS", "530 Login incorrect.", "/dev/null (or another file for --netrc) as one line: machine 127.0.0.1 login USER password", false},
 		{"wants TLS", "USER", "530 Non-anonymous sessions must use encryption.", "ftpes://", false},
 		{"wants TLS", "USER", "421 Sorry, cleartext sessions are not accepted on this server.", "ftpes://", false},
 		{"too many users", "USER", "530 Sorry, the maximum number of clients for this user is reached", "maximum", true},
@@ -326,7 +371,8 @@ func TestFTPTLS(t *testing.T) {
 	}{
 		{"AUTH TLS", "ftpes", good, ca, ""},
 		{"from the first byte", "ftps", good, ca, ""},
-		{"of an unknown authority", "ftpes", good, otherCA, "authority"},
+		{"of an unknown authority", "ftpes", good, "", "--ca-cert FILE"},
+		{"of another authority", "ftpes", good, otherCA, otherCA + ", which --ca-cert names"},
 		{"expired", "ftpes", old, oldCA, "certificate"},
 		{"for another name", "ftps", wrong, wrongCA, "certificate"},
 		{"there is none", "ftps", nil, ca, "ftpes://"},
@@ -342,7 +388,7 @@ func TestFTPTLS(t *testing.T) {
 					t.Errorf("%s: %s before PROT P", c.name, cmd)
 				}
 			}
-			if cmd == "SIZE" && !f.resumed {
+			if cmd == "RETR" && !f.resumed { // readTop had one before
 				t.Errorf("%s: a data connection that does not resume the session", c.name)
 			}
 			return false

@@ -23,22 +23,36 @@ const ftpYoung = 2 * time.Minute
 // readDir gives the lines of one directory. CWD and a listing without a path are what servers agree on: in paths of LIST they see
 // options and patterns.
 func (c *ftpConn) readDir(ctx context.Context, dir string) ([]ftpLine, error) {
-	if _, err := c.must(2, "CWD %s", c.at(dir)); err != nil {
+	command := c.f.listCommand
+	if c.has("MLST") || c.has("MLSD") {
+		command = "MLSD"
+	}
+	port, answers, err := c.passive("CWD " + c.at(dir))
+	if err == nil {
+		err = answers[0].err(2)
+	}
+	if err != nil {
 		return nil, c.absent(ctx, dir, err)
 	}
-	if !c.has("MLST") && !c.has("MLSD") {
-		return c.lines(ctx, dir, c.f.listCommand)
-	}
-	lines, err := c.lines(ctx, dir, "MLSD")
-	if said := (*textproto.Error)(nil); errors.As(err, &said) && (said.Code == 500 || said.Code == 502) {
+	lines, err := c.lines(ctx, port, dir, command)
+	if said := (*textproto.Error)(nil); command == "MLSD" && errors.As(err, &said) && (said.Code == 500 || said.Code == 502) {
 		delete(c.feats, "MLST") // it says that it can, and cannot
 		delete(c.feats, "MLSD")
-		return c.lines(ctx, dir, c.f.listCommand)
+		return c.list(ctx, dir)
 	}
+	if err != nil || command != "MLSD" {
+		return lines, err
+	}
+	return lines, c.targets(ctx, dir, lines)
+}
+
+// list is LIST of the directory that the connection is in.
+func (c *ftpConn) list(ctx context.Context, dir string) ([]ftpLine, error) {
+	port, _, err := c.passive()
 	if err != nil {
 		return nil, err
 	}
-	return lines, c.targets(ctx, dir, lines)
+	return c.lines(ctx, port, dir, c.f.listCommand)
 }
 
 // targets asks LIST for the targets of symlinks, if MLSD shows some and does not tell.
@@ -50,7 +64,7 @@ func (c *ftpConn) targets(ctx context.Context, dir string, lines []ftpLine) erro
 	if !missing {
 		return nil
 	}
-	told, err := c.lines(ctx, dir, c.f.listCommand)
+	told, err := c.list(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -67,8 +81,8 @@ func (c *ftpConn) targets(ctx context.Context, dir string, lines []ftpLine) erro
 }
 
 // lines gives the listing of the directory that the connection is in. A line that is not understood is of kind 0.
-func (c *ftpConn) lines(ctx context.Context, dir, command string) ([]ftpLine, error) {
-	raw, err := c.listing(ctx, command)
+func (c *ftpConn) lines(ctx context.Context, port int, dir, command string) ([]ftpLine, error) {
+	raw, err := c.listing(ctx, port, command)
 	if err != nil {
 		said := (*textproto.Error)(nil)
 		if errors.As(err, &said) && (said.Code == 450 || said.Code == 550) {
@@ -115,8 +129,8 @@ func (c *ftpConn) lines(ctx context.Context, dir, command string) ([]ftpLine, er
 }
 
 // listing gives the text of a listing. Servers say in the last answer that it is not whole, and that it went well nevertheless.
-func (c *ftpConn) listing(ctx context.Context, command string) (string, error) {
-	d, err := c.transfer(ctx, 0, "%s", command)
+func (c *ftpConn) listing(ctx context.Context, port int, command string) (string, error) {
+	d, err := c.transfer(ctx, port, 0, command)
 	if err != nil {
 		return "", err
 	}
@@ -255,10 +269,11 @@ func (s *ftpStamps) stamp(c *ftpConn, e *Entry, l ftpLine, ask bool) error {
 	case !ask || !s.f.o.wanted(e.Path) || !c.has("MDTM"):
 		return nil
 	}
-	t, err := c.modified(c.at(e.Path))
-	if err != nil || t.IsZero() {
+	answers, err := c.ask("MDTM " + c.at(e.Path))
+	if err != nil || answers[0].time() == 0 {
 		return err
 	}
+	t := time.Unix(0, answers[0].time()).UTC()
 	if z, known := s.f.zone.ahead(); len(l.when) == len(ftpMinute) && (!known || z != l.time.Sub(t).Round(15*time.Minute)) {
 		s.f.zone.learn(l.time, t)
 	}
@@ -278,17 +293,4 @@ func (s *ftpStamps) young(l ftpLine, at time.Time) bool {
 		return at.Add(-36 * time.Hour).Before(l.time)
 	}
 	return at.Add(-ftpYoung).Before(l.time.Add(-ahead))
-}
-
-// modified asks for the time of a file; zero if the server does not say.
-func (c *ftpConn) modified(p string) (time.Time, error) {
-	code, msg, err := c.cmd("MDTM %s", p)
-	if err != nil || code != 213 {
-		return time.Time{}, err
-	}
-	t, err := ftpTime(msg)
-	if err != nil {
-		return time.Time{}, nil
-	}
-	return t, nil
 }

@@ -15,6 +15,10 @@ import (
 // look the same.
 const ftpSettle = 2 * time.Second
 
+// ftpVouched is how old a file must be for the listing after the run to say, for certain, that it was not written to while it was
+// read: then it would be of today, in listings that tell no more than days too, and whatever the clocks and zones of both sides are.
+const ftpVouched = 48 * time.Hour
+
 // Open begins to read a file. Its version is size and time.
 func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (b *Body, err error) {
 	p := e.Path
@@ -22,11 +26,11 @@ func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (
 		p = e.Fetch
 	}
 	err = f.with(ctx, func(c *ftpConn) error {
-		now := ftpState{size: e.Size, mtime: e.Mtime}
-		if _, torn := f.torn.LoadAndDelete(p); torn || offset > 0 || !c.exact() || e.Size < 0 || e.Mtime == 0 {
-			if now, err = c.state(p); err != nil {
-				return err
-			}
+		_, torn := f.torn.LoadAndDelete(p)
+		listed := ftpState{size: e.Size, mtime: e.Mtime}
+		port, now, err := c.prepare(p, listed, torn || offset > 0 || e.Stamp == "")
+		if err != nil {
+			return err
 		}
 		if err := f.settle(ctx, now.mtime); err != nil {
 			return err
@@ -34,10 +38,12 @@ func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (
 		if version == "" || version != now.version() {
 			offset = 0
 		}
-		d, err := c.transfer(ctx, offset, "RETR %s", c.at(p))
+		d, err := c.transfer(ctx, port, offset, "RETR "+c.at(p))
 		if errors.Is(err, errNoRest) {
 			offset = 0
-			d, err = c.transfer(ctx, 0, "RETR %s", c.at(p))
+			if port, _, err = c.passive(); err == nil {
+				d, err = c.transfer(ctx, port, 0, "RETR "+c.at(p))
+			}
 		}
 		if err != nil {
 			return c.absent(ctx, p, err)
@@ -46,7 +52,7 @@ func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (
 		file := &ftpBody{c: c, d: d, path: p, at: offset, size: now.size}
 		file.stop = context.AfterFunc(ctx, c.cut)
 		b = &Body{ReadCloser: file, Offset: offset, Size: now.size, Mtime: now.mtime, Version: now.version()}
-		if b.Version != "" {
+		if b.Version != "" && (e.Stamp == "" || f.now().Sub(time.Unix(0, now.mtime)) < ftpVouched) {
 			b.Still = func(ctx context.Context) (bool, error) { return f.still(ctx, p, now) }
 		}
 		return nil
@@ -55,6 +61,27 @@ func (f *ftp) Open(ctx context.Context, e Entry, offset int64, version string) (
 		return nil, fmt.Errorf("fetch %q: %w", p, err)
 	}
 	return b, nil
+}
+
+// prepare gives the port for a file, and its size and time: both as listed where the listing is exact, and only the time asked for
+// where it has the size and a stamp.
+func (c *ftpConn) prepare(p string, listed ftpState, doubt bool) (port int, now ftpState, err error) {
+	at, has := c.at(p), !doubt && listed.size >= 0
+	switch {
+	case has && c.exact() && listed.mtime != 0:
+		port, _, err = c.passive()
+		return port, listed, err
+	case !has || c.has("MLST") || c.has("MLSD"):
+		if now, err = c.state(p); err == nil {
+			port, _, err = c.passive()
+		}
+		return port, now, err
+	}
+	port, answers, err := c.passive("MDTM " + at)
+	if err == nil {
+		listed.mtime = answers[0].time()
+	}
+	return port, listed, err
 }
 
 // settle waits until the second in which the file was written is over.
@@ -116,18 +143,25 @@ func (c *ftpConn) state(p string) (ftpState, error) {
 			}
 		}
 	}
-	code, msg, err := c.cmd("SIZE %s", c.at(p))
+	answers, err := c.ask("SIZE "+c.at(p), "MDTM "+c.at(p))
 	if err != nil {
 		return s, err
 	}
-	if n, err := strconv.ParseInt(strings.TrimSpace(msg), 10, 64); code == 213 && err == nil && n >= 0 {
+	size := answers[0]
+	if n, err := strconv.ParseInt(strings.TrimSpace(size.msg), 10, 64); size.code == 213 && err == nil && n >= 0 {
 		s.size = n
 	}
-	t, err := c.modified(c.at(p))
-	if err == nil && !t.IsZero() {
-		s.mtime = t.UnixNano()
+	s.mtime = answers[1].time()
+	return s, nil
+}
+
+// time is the answer to MDTM, in nanoseconds since 1970; 0 if it is none.
+func (a ftpAnswer) time() int64 {
+	t, err := ftpTime(a.msg)
+	if a.code != 213 || err != nil {
+		return 0
 	}
-	return s, err
+	return t.UnixNano()
 }
 
 // ftpBody is a file that is being read. After its last byte, or an error, its connection is free again.

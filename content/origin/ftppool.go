@@ -2,7 +2,7 @@ package origin
 
 import (
 	"context"
-	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -17,6 +17,8 @@ type ftpPool struct {
 	limit  int // how many there may be
 	most   int // how many there may ever be
 	closed bool
+	log    *slog.Logger
+	told   bool          // that the server takes no more
 	free   chan struct{} // closed, and another one made, when a connection or the room for one came free
 }
 
@@ -68,17 +70,22 @@ func (p *ftpPool) take() (c *ftpConn, room bool, wait <-chan struct{}, err error
 	return nil, false, p.free, nil
 }
 
-// fewer takes back the room for a connection that could not be made. It reports whether to wait for one of the others instead.
+// fewer takes back the room for a connection that could not be made. It reports whether to wait for one of the others instead. Why
+// it could not be made is no matter then: servers that take no more of them say so in many words, such as those for a wrong
+// password, or in none.
 func (p *ftpPool) fewer(err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open--
 	p.signal()
-	busy := (*BusyError)(nil)
-	if !errors.As(err, &busy) || p.open == 0 {
+	if p.open == 0 {
 		return false
 	}
 	p.limit = p.open
+	if !p.told {
+		p.log.Info("the server takes no more connections: those there are have to do; fewer --connections spare both sides the refusals", "error", err)
+	}
+	p.told = true
 	return true
 }
 

@@ -40,6 +40,7 @@ type fakeFTP struct {
 	said  []string                                // commands of all connections
 	conns map[*fakeConn]bool
 	most  int // connections at a time
+	early int // commands that came before the one before was answered
 	year  int // LIST shows the year of what is older
 }
 
@@ -187,6 +188,9 @@ func (c *fakeConn) run() {
 		line = strings.TrimSuffix(line, "\r\n")
 		c.s.mu.Lock()
 		c.s.said = append(c.s.said, line)
+		if in.Buffered() > 0 {
+			c.s.early++
+		}
 		c.s.mu.Unlock()
 		cmd, arg, _ := strings.Cut(line, " ")
 		if c.ask(cmd, arg) {

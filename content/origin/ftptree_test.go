@@ -129,6 +129,9 @@ func likeOnDisk(ctx context.Context, o Origin, e Entry, tree string) string {
 	if b.Mtime != info.ModTime().Truncate(time.Second).UnixNano() {
 		return "time " + time.Unix(0, b.Mtime).String()
 	}
+	if b.Still == nil {
+		return ""
+	}
 	if same, err := b.Still(ctx); err != nil || !same {
 		return "it has not changed, and is said to have"
 	}

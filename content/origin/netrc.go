@@ -42,45 +42,26 @@ func login(o Options, u *url.URL) (*url.Userinfo, error) {
 }
 
 // parseNetrc finds the login of a machine, for a user if that is not "", as in netrc(5): the first that fits, "default" fits all.
-// Words are set apart by blanks; a password with a blank in it cannot be told. Macros are skipped.
+// Macros are skipped.
 func parseNetrc(data, host, user string) *url.Userinfo {
 	var (
 		fits           bool
 		name, password string
-		words          []string
 	)
-	inMacro := false
-	for line := range strings.SplitSeq(data, "\n") {
-		fields := strings.Fields(line)
-		if inMacro = inMacro && len(fields) > 0; inMacro {
-			continue
-		}
-		for i, f := range fields {
-			if f == "macdef" {
-				inMacro = true
-				fields = fields[:i]
-				break
-			}
-			if strings.HasPrefix(f, "#") && (i == 0 || len(words)%2 == 0 && fields[i-1] != "password") {
-				fields = fields[:i]
-				break
-			}
-		}
-		words = append(words, fields...)
-	}
 	done := func() bool { return fits && name != "" && (user == "" || name == user) }
+	words := netrcWords(data)
 	for i := 0; i < len(words); i++ {
 		next := ""
 		if i+1 < len(words) {
 			next = words[i+1]
 		}
-		switch words[i] {
+		switch keyword := strings.ToLower(words[i]); keyword {
 		case "machine", "default":
 			if done() {
 				return url.UserPassword(name, password)
 			}
-			fits, name, password = words[i] == "default" || strings.EqualFold(next, host), user, ""
-			if words[i] == "machine" {
+			fits, name, password = keyword == "default" || strings.EqualFold(next, host), user, ""
+			if keyword == "machine" {
 				i++
 			}
 		case "login":
@@ -97,4 +78,56 @@ func parseNetrc(data, host, user string) *url.Userinfo {
 		return url.UserPassword(name, password)
 	}
 	return nil
+}
+
+// netrcWords takes the words of the file, without comments and macros.
+func netrcWords(data string) (words []string) {
+	inMacro := false
+	for line := range strings.SplitSeq(data, "\n") {
+		if inMacro = inMacro && strings.TrimSpace(line) != ""; inMacro {
+			continue
+		}
+		for first, last := true, ""; ; first = false {
+			word, quoted, rest := netrcWord(line)
+			if word == "" && !quoted {
+				break
+			}
+			if !quoted && (strings.EqualFold(word, "macdef") || strings.HasPrefix(word, "#") && (first || len(words)%2 == 0 && last != "password")) {
+				inMacro = word[0] != '#'
+				break
+			}
+			words = append(words, word)
+			line, last = rest, word
+		}
+	}
+	return words
+}
+
+// netrcWord takes one word. One in quotes may have blanks, and \" \\ \n \r \t, as curl and wget have it; a quote without an end is one of
+// the word.
+func netrcWord(line string) (word string, quoted bool, rest string) {
+	line = strings.TrimLeft(line, " \t\r\v\f")
+	if strings.HasPrefix(line, `"`) {
+		var b strings.Builder
+		for i := 1; i < len(line); i++ {
+			switch {
+			case line[i] == '"':
+				return b.String(), true, line[i+1:]
+			case line[i] == '\\' && i+1 < len(line):
+				i++
+				if at := strings.IndexByte("nrt", line[i]); at >= 0 {
+					b.WriteByte("\n\r\t"[at])
+				} else {
+					b.WriteByte(line[i])
+				}
+			default:
+				b.WriteByte(line[i])
+			}
+		}
+	}
+	end := strings.IndexAny(line, " \t\r\v\f")
+	if end < 0 {
+		end = len(line)
+	}
+	return line[:end], false, line[end:]
 }

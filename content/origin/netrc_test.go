@@ -10,7 +10,10 @@ import (
 
 func TestParseNetrc(t *testing.T) {
 	const file = `# a comment
-machine a.example login ann password "p#1" # not of it
+machine a.example login ann password p#1 # not of it
+machine q.example login "quin \"q\"" password "two  words\\ \t#"
+machine u.example login una password "no end
+MACHINE k.example Login kim password #hash
 machine b.example
 	login bob
 	account x
@@ -22,8 +25,11 @@ machine c.example login carl password p3 machine c.example login cora password p
 machine d.example password only
 default login anonymous password me@example.org`
 	for _, c := range []struct{ host, user, want string }{
-		{"a.example", "", `ann:"p#1"`},
-		{"A.Example", "", `ann:"p#1"`},
+		{"a.example", "", "ann:p#1"},
+		{"A.Example", "", "ann:p#1"},
+		{"q.example", "", `quin "q":two  words\ ` + "\t#"},
+		{"u.example", "", `una:"no`},
+		{"k.example", "", "kim:#hash"},
 		{"b.example", "", "bob:p2"},
 		{"c.example", "", "carl:p3"},
 		{"c.example", "cora", "cora:p4"},
