@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a run costs beside the tools that mirror today, lftp, wget, rsync, apt-mirror and debmirror, with the same tree at the same server: seconds, the
 # processor time of the client, requests (HTTP), commands (FTP) or what was opened (SFTP) as the server's log has them, or MiB sent (rsync), and MiB that
-# came; for the first run, one without a change and one after changes. Prints a table in Markdown; with --now our first run includes the
-# start of a node and its keys. A figure is never a failure, machines differ; a tool that did not do its work is.
+# came; for the first run, one without a change and one after changes. Prints a table in Markdown. Our first run includes the
+# start of a node and the making of its keys. A figure is never a failure, machines differ; a tool that did not do its work is.
 #
 # ORIGINS="nginx vsftpd" are the servers; all by default. FIGURES_DELAY=20ms makes the origin that far away, there and back.
 # shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
@@ -42,7 +42,7 @@ wget_run() { (cd "$copy" && wget -q --mirror --no-parent --no-host-directories -
 rsync_run() { rsync -a --delete ${2:+-e "$2"} "$1" "$copy/"; } # an empty command line of ssh is none
 apt_mirror_run() {
   mkdir -p "$copy"/{skel,var}
-  printf 'set base_path %s\nset nthreads 4\nset defaultarch amd64\nset run_postmirror 0\nset limit_rate 1000m\ndeb %s story main\nclean %s\n' "$copy" "$origin_url" "$origin_url" >"$copy/mirror.list"
+  printf 'set base_path %s\nset nthreads 4\nset defaultarch amd64\nset run_postmirror 0\nset limit_rate 1000m\ndeb %s story main\nclean %s\n' "$copy" "${origin_url%/}" "${origin_url%/}" >"$copy/mirror.list"
   apt-mirror "$copy/mirror.list" && if [[ -s $copy/var/clean.sh ]]; then bash "$copy/var/clean.sh"; fi
 }
 debmirror_run() {
@@ -66,14 +66,12 @@ tool() {
 
 # complete_copy TOOL: its copy has every file of the origin, and as long; of an archive every package.
 complete_copy() {
-  local f p=.
   [[ $1 != swarmnode ]] || return 0 # the stories compare that byte for byte
-  [[ $server != apt ]] || p=pool
-  while IFS= read -r -d '' f; do
-    [[ $server != apt ]] || f=${f##*/}
-    grep -qxF -- "$f" "$work/logs/copied" || { echo "not there: $f"; return 1; }
-  done < <(cd "$origin_dir" && find "$p" -type f -printf '%P %s\0')
+  comm -23 <(files_in "$origin_dir" "$([[ $server != apt ]] || echo pool)") <(files_in "$copy") | head >"$work/logs/missing"
+  cat "$work/logs/missing"
+  [[ ! -s $work/logs/missing ]]
 }
+files_in() { find "$1/${2:-}" -type f -printf '%P %s\n' | if [[ $server == apt ]]; then sed 's|.*/||'; else cat; fi | LC_ALL=C sort; }
 
 # --- what is measured -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +144,6 @@ each() {
         row+=" $took s (ours ×$(ratio "${first[$r]}" "$took")), $cpu | $work_done | $came |"
       fi
     done
-    find "$copy" -type f -printf '%P %s\n' | if [[ $server == apt ]]; then sed 's|.*/||'; else cat; fi >"$work/logs/copied"
     check "$server: $t has it all" complete_copy "$t"
     rows+=("$row")
     step "$row"
