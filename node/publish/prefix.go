@@ -19,11 +19,12 @@ func (g *arriving) open(ctx context.Context) (*origin.Body, error) {
 	if err != nil {
 		return nil, &finalError{err}
 	}
+	if was == nil || was.Offset != g.offset || was.Version != g.version {
+		return g.cfg.Origin.Open(ctx, g.file.entry(), 0, "") // what it was before: the end of this one is not noted
+	}
 	p := &prefix{run: g.run}
-	if was != nil {
-		for _, c := range was.chunks {
-			p.add(c)
-		}
+	for _, c := range was.chunks {
+		p.add(c)
 	}
 	return c.OpenAfter(ctx, g.file.entry(), p, g.offset, g.version)
 }
