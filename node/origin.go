@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -128,6 +129,18 @@ func (l *lateOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 	o, err := l.open(ctx)
 	if err != nil {
 		return nil, err
+	}
+	return o.Open(ctx, e, offset, version)
+}
+
+// OpenAfter implements origin.Comparer: an origin that compares nothing gets what it needs.
+func (l *lateOrigin) OpenAfter(ctx context.Context, e origin.Entry, have io.ReaderAt, offset int64, version string) (*origin.Body, error) {
+	o, err := l.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := o.(origin.Comparer); ok {
+		return c.OpenAfter(ctx, e, have, offset, version)
 	}
 	return o.Open(ctx, e, offset, version)
 }

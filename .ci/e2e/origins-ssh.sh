@@ -29,7 +29,7 @@ serve_rsyncd() {
 }
 
 serve_sshd() {
-  local force=''
+  local force='' kind
   origin_log=$work/logs/syslog.out
   if [[ $1 == rsync-ssh ]]; then # rsync tells what it sends if it is told to by its own command line
     origin_log=$work/logs/$1.log
@@ -42,16 +42,18 @@ END
     chmod 755 "$work/forced"
     force="ForceCommand $work/forced"
   fi
-  if [[ ! -e $work/host_key ]]; then
-    ssh-keygen -q -t ed25519 -N '' -f "$work/host_key"
+  if [[ ! -e $work/user_key ]]; then
+    for kind in ed25519 ecdsa rsa; do ssh-keygen -q -t "$kind" -N '' -f "$work/host_key_$kind"; done
     ssh-keygen -q -t ed25519 -N '' -f "$work/user_key"
-    printf '[%s]:%s %s\n' "$origin_host" "$origin_port" "$(cut -d' ' -f1,2 "$work/host_key.pub")" >"$work/known_hosts"
+    printf '[%s]:%s %s\n' "$origin_host" "$origin_port" "$(cut -d' ' -f1,2 "$work/host_key_ed25519.pub")" >"$work/known_hosts"
     : >"$work/knows_nobody"
   fi
   cat >"$work/sshd.conf" <<END
 ListenAddress 0.0.0.0
 Port $origin_port
-HostKey $work/host_key
+HostKey $work/host_key_ed25519
+HostKey $work/host_key_ecdsa
+HostKey $work/host_key_rsa
 AuthorizedKeysFile $work/user_key.pub
 PidFile none
 PermitRootLogin yes

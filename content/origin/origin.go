@@ -125,6 +125,12 @@ type Origin interface {
 	Close() error
 }
 
+// Comparer is an Origin whose protocol goes on with a file only if it can compare what is here of it with what is there.
+type Comparer interface {
+	// OpenAfter is Open where offset is not 0. have gives the bytes before offset, until the body is closed.
+	OpenAfter(ctx context.Context, e Entry, have io.ReaderAt, offset int64, version string) (*Body, error)
+}
+
 // Body is an open file of an origin.
 type Body struct {
 	io.ReadCloser

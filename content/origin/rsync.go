@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -26,7 +25,7 @@ const (
 
 // rsyncOrigin is a tree that an rsync server shows, a daemon or one that is started over SSH. It is read by protocol 27, which every
 // rsync since 2003, openrsync and others speak: one connection gives the list of the whole tree, and then each file of it that is
-// asked for by its number, whole, without waiting for one before asking for the next.
+// asked for by its number, without waiting for one before asking for the next.
 type rsyncOrigin struct {
 	o    *Options
 	dial func(ctx context.Context) (*rsyncSession, error)
@@ -207,25 +206,26 @@ func (r *rsyncOrigin) List(ctx context.Context, before Before, each func(Entry) 
 }
 
 // Open asks for a file. Files come in the order in which they are asked for: a Body that is not read holds up the others.
+// It always begins: OpenAfter goes on.
 func (r *rsyncOrigin) Open(ctx context.Context, e Entry, _ int64, _ string) (*Body, error) {
-	b, err := r.ahead.take(ctx, fetchPath(&e))
-	for b == nil && err == nil {
-		b, err = r.open(ctx, fetchPath(&e))
-	}
-	if err != nil {
+	small, err := r.ahead.take(ctx, fetchPath(&e))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("open %q: %w", e.Path, err)
+	case small != nil:
+		return &Body{ReadCloser: small, Size: SizeUnknown}, nil
 	}
-	return &Body{ReadCloser: b, Size: SizeUnknown}, nil
+	return r.openAfter(ctx, e, nil)
 }
 
 // open asks for a file with the connection that there is. It gives nil if it was of no use: the server may have hung up long ago, as it
 // does when it has nothing to do.
-func (r *rsyncOrigin) open(ctx context.Context, name string) (io.ReadCloser, error) {
+func (r *rsyncOrigin) open(ctx context.Context, name string, basis *rsyncBasis) (*rsyncBody, error) {
 	s, isNew, err := r.session(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := s.request(name)
+	b, err := s.request(name, basis)
 	if err == nil {
 		r.ahead.more(s, name)
 		err = b.begin(ctx)

@@ -439,13 +439,15 @@ func FuzzRsync(f *testing.F) {
 	d.entry(".", 0, 1e9, 0o040755, "")
 	d.entry("a", 2, 1e9, 0o100644, "")
 	d.entry("l", 2, 1e9, 0o120777, "a")
-	d.frame(0, append([]byte{rsyncSameName | rsyncSameMode | rsyncSameTime, 1, 2, 'x', 'y'}, ints(3, 1)...))
+	d.frame(0, append([]byte{rsyncSameName | rsyncSameMode | rsyncSameTime, 1, 2, 'x', 'y'}, append(ints(3, 1), 'a')...))
 	d.frame(0, append([]byte{0}, ints(0)...))
-	d.frame(1, []byte("file has vanished: \"lxy\"\n"))
 	sum := md4.New()
 	sum.Write(append(ints(7), "hi"...))
 	d.frame(0, append(append(append(ints(1, 0, 0, 0, 0, 2), "hi"...), ints(0)...), sum.Sum(nil)...))
-	f.Add(b.Bytes())
+	f.Add(bytes.Clone(b.Bytes()))
+	f.Add(append(bytes.Clone(b.Bytes()), fuzzTokens()...))
+	d.frame(1, []byte("file has vanished: \"lxy\"\n"))
+	f.Add(bytes.Clone(b.Bytes()))
 	f.Add(hello)
 	f.Add([]byte("@ERROR: no\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -467,13 +469,17 @@ func FuzzRsync(f *testing.F) {
 			t.Error(err)
 		}
 		for _, f := range s.files[:min(len(s.files), 8)] {
-			if body, _, err := s.request(f.name); err == nil && body.begin(t.Context()) == nil {
+			if e, _ := f.entry(); !e.IsFile() {
+				continue // one that is not there would be the end
+			}
+			if body, err := s.request(f.name, nil); err == nil && body.begin(t.Context()) == nil {
 				n, err := io.Copy(io.Discard, body)
 				if err == nil && n > f.size*2+rsyncGrowth {
 					t.Errorf("%d bytes of a file of %d", n, f.size)
 				}
 				body.Close()
 			}
+			readAfter(t, s, f)
 		}
 	})
 }

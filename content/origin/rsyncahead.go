@@ -107,13 +107,13 @@ func (r *readAhead) more(s *rsyncSession, name string) {
 	}
 	// Some fetch several at a time, so the order is not quite that of the listing.
 	for r.next = max(r.next, at); r.next < len(r.names) && r.next < at+aheadFiles && len(r.kept) < aheadFiles && r.bytes < aheadBytes; r.next++ {
-		b, size, err := s.request(r.names[r.next])
+		b, err := s.request(r.names[r.next], nil)
 		if err != nil {
 			return // whoever wants it asks again, and is told
 		}
-		a := &aside{s: s, size: size, came: make(chan struct{})}
+		a := &aside{s: s, size: b.file.size, came: make(chan struct{})}
 		r.kept[r.names[r.next]] = a
-		r.bytes += size
+		r.bytes += a.size
 		r.wg.Go(func() {
 			a.data, a.err = b.whole(a.size)
 			close(a.came)

@@ -23,6 +23,8 @@ const (
 	rsyncGrowth = 64 << 20
 	// rsyncSkip is how much is read to be thrown away when a file is closed before its end; for more than that the connection is ended.
 	rsyncSkip = 1 << 20
+	// rsyncWrite is how much of a request is written at once, in bytes: within the timeout over a slow line.
+	rsyncWrite = 64 << 10
 )
 
 // rsyncSession is a connection whose list has been read, or is about to be.
@@ -33,7 +35,9 @@ type rsyncSession struct {
 	files []rsyncFile // sorted by name
 	came  int32       // the number of a file that has come instead of the one before it; -1: none. For whose turn it is
 
-	mu    sync.Mutex // guards all below, and writing
+	writing sync.Mutex // held while a request is queued and written, so that both have one order; taken before mu
+
+	mu    sync.Mutex // guards all below; never held while writing: who reads, so that the server does, wants it
 	queue []*rsyncBody
 	dead  error // why it is of no use any more
 }
@@ -139,24 +143,33 @@ var errLeft = errors.New("the connection has ended")
 type rsyncBody struct {
 	s       *rsyncSession
 	index   int32
+	file    *rsyncFile    // as listed
 	turn    chan struct{} // closed when all before it have come
 	stop    func() bool   // lets go of the context
 	sum     hash.Hash
-	token   int64 // bytes to come of the present piece
-	allowed int64 // bytes that may still come
-	err     error // what Read says from now on
+	basis   *rsyncBasis // what the server was told that we have; nil: nothing
+	token   int64       // bytes to come of the present piece
+	from    int64       // where in basis they are; -1: they come over the wire
+	allowed int64       // bytes that may still come
+	err     error       // what Read says from now on
 }
 
-// request asks for a file, and gives how long it was listed. Then begin is to be called.
-func (s *rsyncSession) request(name string) (*rsyncBody, int64, error) {
+// request asks for a file, with the sums of what is here of it if that is of the version that there is. Then begin is to be called.
+func (s *rsyncSession) request(name string, basis *rsyncBasis) (*rsyncBody, error) {
 	i, ok := slices.BinarySearchFunc(s.files, name, func(f rsyncFile, name string) int { return strings.Compare(f.name, name) })
 	if !ok {
-		return nil, 0, ErrGone
+		return nil, ErrGone
 	}
-	size := s.files[i].size
-	b := &rsyncBody{s: s, index: int32(i), turn: make(chan struct{}), sum: md4.New(), allowed: size*2 + rsyncGrowth}
+	f := &s.files[i]
+	b := &rsyncBody{s: s, index: int32(i), file: f, turn: make(chan struct{}), sum: md4.New(), from: -1, allowed: f.size*2 + rsyncGrowth}
 	b.sum.Write(rsyncBytes(s.seed))
-	return b, size, s.ask(b)
+	if basis.count() > 0 && basis.version == f.version() {
+		if sums, err := basis.sums(s.seed); err == nil { // what cannot be read any more has to come again
+			b.basis = basis
+			return b, s.ask(b, sums)
+		}
+	}
+	return b, s.ask(b, nil)
 }
 
 // begin waits until the file comes.
@@ -171,17 +184,30 @@ func (b *rsyncBody) begin(ctx context.Context) error {
 	return err
 }
 
-// ask writes a request: the number of the file, and that we have nothing of it.
-func (s *rsyncSession) ask(b *rsyncBody) error {
+// ask writes a request: the number of the file, and what we have of it.
+func (s *rsyncSession) ask(b *rsyncBody, sums []byte) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	err := s.dead
 	if err == nil {
 		if s.queue = append(s.queue, b); len(s.queue) == 1 {
 			close(b.turn)
 		}
-		err = s.wire.writeInts(b.index, 0, 0, 0, 0)
 	}
 	s.mu.Unlock()
+	switch {
+	case err != nil:
+	case b.basis == nil:
+		err = s.wire.writeInts(b.index, 0, 0, 0, 0)
+	default:
+		err = s.wire.writeInts(b.index, int32(b.basis.count()), int32(b.basis.block), md4.Size, 0)
+		for part := range slices.Chunk(sums, rsyncWrite) {
+			if err == nil {
+				_, err = s.wire.out.Write(part)
+			}
+		}
+	}
 	if err != nil {
 		s.end(err)
 	}
@@ -281,7 +307,7 @@ func (b *rsyncBody) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// read gives the next bytes: pieces of any length, each after its length, then 0 and the sum.
+// read gives the next bytes: pieces of any length, each after its length, or the numbers of blocks that we have, then 0 and the sum.
 func (b *rsyncBody) read(p []byte) (int, error) {
 	w := b.s.wire
 	if b.token == 0 {
@@ -298,15 +324,29 @@ func (b *rsyncBody) read(p []byte) (int, error) {
 				return 0, errRsyncSum
 			}
 			return 0, io.EOF
+		case int64(^n) >= b.basis.count():
+			return 0, fmt.Errorf("%w: block %d of a file of which we have %d", errRsync, ^n, b.basis.count())
 		case n < 0:
-			return 0, fmt.Errorf("%w: block %d of a file that we do not have", errRsync, ^n)
-		case int64(n) > b.allowed:
+			b.token, b.from = b.basis.block, int64(^n)*b.basis.block
+		default:
+			b.token, b.from = int64(n), -1
+		}
+		if b.token > b.allowed {
 			return 0, errors.New("the file is more than twice as long as it was listed")
 		}
-		b.token = int64(n)
 		b.allowed -= b.token
 	}
-	n, err := w.Read(p[:min(int64(len(p)), b.token)])
+	p = p[:min(int64(len(p)), b.token)]
+	var n int
+	var err error
+	if b.from < 0 {
+		n, err = w.Read(p)
+	} else if n, err = b.basis.have.ReadAt(p, b.from); n == len(p) {
+		err = nil
+	}
+	if b.from >= 0 {
+		b.from += int64(n)
+	}
 	b.token -= int64(n)
 	b.sum.Write(p[:n])
 	return n, unexpected(err)

@@ -114,20 +114,16 @@ func (d *rsyncd) run() {
 			}
 			continue
 		}
-		for range 4 {
-			if d.int() != 0 {
-				panic("sums of blocks")
-			}
-		}
+		sums := d.sums()
 		if d.asked != nil {
 			d.asked.Add(1)
 		}
-		d.send(n)
+		d.send(n, sums)
 	}
 	d.int()
 }
 
-func (d *rsyncd) send(n int32) {
+func (d *rsyncd) send(n int32, sums blockSums) {
 	data, err := os.ReadFile(filepath.Join(d.dir, d.files[n]))
 	if err != nil {
 		if !d.mute {
@@ -138,7 +134,14 @@ func (d *rsyncd) send(n int32) {
 	d.frame(0, ints(int(n), 0, 700, 2, 0))
 	sum := md4.New()
 	sum.Write(append(ints(int(d.seed)), data...))
-	for piece := range slices.Chunk(data, 32<<10) {
+	for len(data) > 0 {
+		if token, ok := sums.find(d.seed, data); ok {
+			d.frame(0, ints(^token))
+			data = data[sums.block:]
+			continue
+		}
+		piece := data[:min(len(data), 32<<10)]
+		data = data[len(piece):]
 		d.frame(0, ints(len(piece)))
 		d.frame(2, []byte("a message in between\n"))
 		d.frame(0, piece[:len(piece)/2])

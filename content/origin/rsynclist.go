@@ -138,6 +138,9 @@ func (w *rsyncWire) readString(prefix string, n int) (string, error) {
 	return string(b), err
 }
 
+// version says which version of a file it is.
+func (f *rsyncFile) version() string { return plainStamp(f.size, f.mtime*int64(time.Second)) }
+
 // entry is how the rest of the package sees it.
 func (f *rsyncFile) entry() (Entry, error) {
 	e := Entry{Path: f.name, Mode: f.mode &^ 0o7000, Mtime: f.mtime * int64(time.Second), Target: f.target}
@@ -145,7 +148,7 @@ func (f *rsyncFile) entry() (Entry, error) {
 		if e.Size = f.size; e.Size < 0 || e.Size == math.MaxInt64 {
 			return e, fmt.Errorf("%q has a size of %d bytes", f.name, f.size)
 		}
-		e.Stamp = plainStamp(e.Size, e.Mtime)
+		e.Stamp = f.version()
 	}
 	return e, nil
 }

@@ -357,6 +357,19 @@ func TestArrivalsBehindReferences(t *testing.T) {
 		must(t, err)
 		must(t, refs.Refer(ref, store.ArrivalFile(ref.Segment), offset))
 	}
+	// A segment that is being filled is read by who knows what is there.
+	for i, text := range texts {
+		c := content.Chunk{Digest: content.Sum(text), Size: 5000}
+		if data, err := refs.Read(content.Ref{Index: uint32(i)}, c, nil); err != nil || !bytes.Equal(data, text) {
+			t.Errorf("chunk %d before the segment is closed: %d bytes, %v", i, len(data), err)
+		}
+		if _, err := refs.Read(content.Ref{Index: uint32(i+1) % 5}, c, nil); !errors.Is(err, store.ErrWrongBytes) {
+			t.Errorf("chunk %d in the place of another: %v", i, err)
+		}
+	}
+	if _, err := refs.Read(content.Ref{Index: 5}, content.Chunk{Size: 5000}, nil); !errors.Is(err, store.ErrNotHere) {
+		t.Errorf("a chunk without a place: %v", err)
+	}
 	s, err := a.Flush()
 	must(t, err)
 	table = s.Table

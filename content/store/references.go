@@ -233,6 +233,23 @@ func (r *References) Chunk(ref content.Ref, buf []byte) ([]byte, error) {
 	return nil, ErrNotHere
 }
 
+// Read reads the chunk c from its place, also where its segment is still being filled and Chunk knows nothing of it. Nothing is
+// concluded from an error.
+func (r *References) Read(ref content.Ref, c content.Chunk, buf []byte) ([]byte, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.using.RUnlock()
+	p, ok, err := r.spot(ref)
+	if err == nil && !ok {
+		err = ErrNotHere
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.read(p, c, fit(buf, c.Size))
+}
+
 // read tries the open file, the file that has the path now, and the links made of earlier ones.
 func (r *References) read(p spot, c content.Chunk, buf []byte) ([]byte, error) {
 	data, err := r.readFrom(r.files, p.path, p.offset, c, buf)

@@ -226,7 +226,7 @@ func (g *arriving) try(ctx context.Context) error {
 	if g.version == "" && g.offset > 0 {
 		g.restart()
 	}
-	body, err := g.cfg.Origin.Open(ctx, g.file.entry(), g.offset, g.version)
+	body, err := g.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -184,6 +184,20 @@ func (o *fakeOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 
 func (o *fakeOrigin) Close() error { return nil }
 
+// comparing is a fakeOrigin that goes on only after what is the beginning of the file.
+type comparing struct{ *fakeOrigin }
+
+func (o comparing) OpenAfter(ctx context.Context, e origin.Entry, have io.ReaderAt, offset int64, version string) (*origin.Body, error) {
+	had := make([]byte, offset+1)
+	n, err := have.ReadAt(had, 0)
+	o.mu.Lock()
+	if f := o.files[e.Path]; int64(n) != offset || err != io.EOF || !strings.HasPrefix(f.text, string(had[:n])) {
+		offset = 0
+	}
+	o.mu.Unlock()
+	return o.Open(ctx, e, offset, version)
+}
+
 // broken is a connection that is cut.
 type broken struct{}
 

@@ -30,6 +30,7 @@ type master struct {
 	now    time.Time
 
 	origin   *fakeOrigin // nil: the tree is published
+	compare  bool        // it compares, as rsync does
 	arrivals *store.Arrivals
 	budget   int64
 }
@@ -68,6 +69,9 @@ func (m *master) open() {
 	if err == nil && m.origin != nil {
 		m.arrivals, err = store.OpenArrivals(m.tree, store.Config{Budget: m.budget})
 		m.links, cfg.Root, cfg.Origin, cfg.Arrivals = "", "fake://origin/", m.origin, m.arrivals
+		if m.compare {
+			cfg.Origin = comparing{m.origin}
+		}
 	}
 	if err == nil {
 		m.refs, err = store.OpenReferences(m.dir, m.tree, m.links, store.Config{

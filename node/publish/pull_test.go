@@ -196,9 +196,13 @@ func TestPullAsksOnceIfNothingChanged(t *testing.T) {
 
 func TestPullResumes(t *testing.T) {
 	big := string(random(1, 9<<20))
-	for _, kill := range []bool{false, true} {
-		t.Run(fmt.Sprint("kill=", kill), func(t *testing.T) {
+	for i := range 4 {
+		kill, compare := i&1 > 0, i&2 > 0
+		t.Run(fmt.Sprint("kill=", kill, " compare=", compare), func(t *testing.T) {
 			m := newPuller(t, map[string]fakeFile{"big.deb": {text: big, mtime: 1}, "small": {text: "1", mtime: 1}, "z.iso": {text: big[:2<<20], mtime: 1}})
+			m.compare = compare
+			m.close()
+			m.open()
 			m.origin.edit(func() { m.origin.cut["big.deb"] = 5<<20 + 100 })
 			if kill {
 				m.origin.onOpen = func(_ string, n int) error { return errIf(n > 0, errCut) }
