@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A master follows an apt archive of reprepro and an rpm repository of createrepo_c by their signed metadata. A poll without a change is one
+# A master follows apt archives of reprepro and of aptly and an rpm repository of createrepo_c, in each of its forms, by their signed metadata. A poll without a change is one
 # request; what the indexes name is there before they are; what they name and the server lacks, or has otherwise, is not
 # published. It ends with apt and dnf at a mirror's gateway.
 # shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
@@ -115,6 +115,48 @@ strange_key() {
   check "and the error says that it is the signature" says strange 'sign|key'
 }
 
+aptly_part() {
+  local d=$work/site/aptly
+  aptly_repository "$d"
+  follow aptly "apt+${origin_url}aptly/public?suite=story"
+  look aptly unchanged
+  check "aptly: a poll without a change is one request: $requests" at_most "$requests" 1
+  apt_root aptly "$base" story
+  check "apt update at the mirror's gateway, of aptly's archive" apt_in aptly update
+  check "apt installs a package from there" apt_in aptly install story
+  aptly_upload "$d" 2
+  look aptly changed
+  check "aptly: the upload is published" follows aptly $((release + 1))
+  release=$((release + 1))
+  at_mirror aptly
+  check "the mirror has aptly's archive file for file" served_right "$d/public" "$work/served-aptly" aptly
+  check "with its names by hash" test -n "$(find "$work/served-aptly" -path '*/by-hash/SHA256/*' -type f)"
+  check "apt update after it" apt_in aptly update
+  check "apt upgrades" apt_in aptly install story
+  check "to the new one" grep -q '^Version: 1.2' "$work/apt-aptly/var/lib/dpkg/status"
+}
+
+# rpm_forms DIR: the same packages, with metadata in other forms.
+rpm_forms() {
+  local d=$1 f
+  for f in xz bz2 zst; do
+    rpm_form "$d" "$f"
+    look rpm "$f"
+    check "rpm, $f: the new metadata is published" follows rpm $((release + 1))
+    [[ $f == bz2 ]] || # with other hashes all have to be read for them
+      check "rpm, $f: no package is fetched again" not grep -q '"GET [^ ]*\.rpm ' <(tail -n "+$((marked + 1))" "$origin_log")
+    release=$((release + 1))
+    at_mirror rpm
+    check "rpm, $f: the mirror has the repository file for file" served_right "$d" "$work/served-rpm" rpm
+    check "rpm, $f: dnf installs from it at the gateway" dnf_in "$f" "baseurl=$base/" install story
+    [[ $f == xz ]] || continue
+    check "dnf finds the group" dnf_tells Tales group list
+    check "dnf finds the advisory" dnf_tells STORY-2026-1 updateinfo list --all
+    check "dnf finds the module" dnf_tells tales module list
+  done
+}
+dnf_tells() { dnf_in xz "baseurl=$base/" "${@:2}" | grep "$1"; }
+
 rpm_part() {
   local d=$work/site/rpm
   follow rpm "rpm+${origin_url}rpm/"
@@ -133,6 +175,7 @@ rpm_part() {
   check "dnf upgrades" dnf_in origin "baseurl=$base/" --refresh upgrade
   check "rpm finds the new one" installed "$work/dnf-origin" story 2
   check "the mirror has the repository file for file" served_right "$d" "$work/served-rpm" rpm
+  rpm_forms "$d"
 }
 
 archive
@@ -145,9 +188,11 @@ rpms "$work/site/rpm" 1
 chmod -R a+rX "$work/site"
 step "an archive of $(named "$work/site/debian" | wc -l) packages, $(mib "$(tree_bytes "$work/site/debian/pool")")"
 serve_http nginx "$work/site"
-if [[ ${ORIGINS:-apt rpm} == *apt* ]]; then apt_part; fi
-if [[ ${ORIGINS:-apt rpm} == *rpm* ]]; then rpm_part; fi
-for n in debian rpm; do
+parts=${ORIGINS:-reprepro aptly rpm}
+if [[ $parts == *reprepro* ]]; then apt_part; fi
+if [[ $parts == *aptly* ]]; then aptly_part; fi
+if [[ $parts == *rpm* ]]; then rpm_part; fi
+for n in debian aptly rpm; do
   [[ -z ${pid[$n]:-} ]] || check "$n: no stack trace" no_trace "$n"
 done
 finish

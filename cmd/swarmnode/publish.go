@@ -49,11 +49,15 @@ runs already, a second ` + "`swarmnode publish`" + ` hands the work to the first
 
 With --from it is a site elsewhere that is published: its files are fetched, and looked at again
 every hour, as often as --every says, or when a webhook, SIGHUP or ` + "`publish --now NAME`" + ` says so.
-A consistent state of it is a release; what is fetched is kept in the home directory only.`,
+A consistent state of it is a release; what is fetched is kept in the home directory only.
+Of a package repository, apt+https://HOST/debian?suite=NAME or rpm+https://HOST/DIRECTORY/, the
+signed indexes are read instead. &component=, &arch= and &section= take a part of a suite; the
+indexes stay as they are signed, and what they name beside that part is "404 Not Found".`,
 		Example: `  swarmnode publish ./release
   swarmnode publish ./release --name parsix --exclude '*.tmp'
   swarmnode publish ./release --watch              # and again whenever something in it changes
   swarmnode publish --from https://example.org/pub/ --every 5m --name pub
+  swarmnode publish --from 'apt+https://example.org/debian?suite=trixie&section=games' --keyring debian.gpg
   swarmnode publish --now pub                      # to the running node: look now
   swarmnode publish ./release --until-replicas 2   # ends when two mirrors have all of it
   swarmnode publish ./release --prepare request.json    # for the holders of keys, see swarmnode keys

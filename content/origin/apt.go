@@ -22,6 +22,9 @@ import (
 // index names is there. With one, the signed indexes cannot be changed and so name more than the pool has: that is what the operator
 // asked for, as with --exclude.
 
+// maxAhead is how far the date of metadata may be ahead: clocks differ. apt itself allows 10 s (Acquire::Max-FutureTime).
+const maxAhead = 10 * time.Minute
+
 // maxSuites is how many suites one origin may have: each costs a request a poll.
 const maxSuites = 64
 
@@ -129,7 +132,7 @@ func (a *apt) List(ctx context.Context, before Before, each func(Entry) error) (
 		other := before.Memo[memoPrint] != a.print
 		changed := other
 		for i, dir := range a.dirs {
-			t := &top{dir: dir}
+			t := &top{dir: dir, names: []string{"InRelease", "Release"}, most: maxReleaseBytes}
 			tops[i] = t
 			if err := t.ask(ctx, a.repository, before.Memo, other); err != nil {
 				return Listing{}, err
@@ -170,6 +173,8 @@ func (k known) text() string {
 // top is the file that all others of a suite, or of an rpm repository, hang on.
 type top struct {
 	dir     string
+	names   []string // the first of these that is there is the file
+	most    int64    // bytes of it
 	was, is known
 	changed bool
 	data    []byte // of is
@@ -186,7 +191,7 @@ func (t *top) ask(ctx context.Context, r *repository, memo map[string]string, an
 	if anew {
 		t.was.Validator = ""
 	}
-	data, mtime, validator, err := r.fetchIf(ctx, joined(t.dir, t.was.File), t.was.Validator, maxReleaseBytes)
+	data, mtime, validator, err := r.fetchIf(ctx, joined(t.dir, t.was.File), t.was.Validator, t.most)
 	switch {
 	case errors.Is(err, ErrUnchanged):
 		return nil
@@ -204,8 +209,8 @@ func (t *top) ask(ctx context.Context, r *repository, memo map[string]string, an
 	return nil
 }
 
-// get reads the file, if ask has not: the first of these names that is there.
-func (t *top) get(ctx context.Context, r *repository, limit int64, names ...string) (err error) {
+// get reads the file, if ask has not.
+func (t *top) get(ctx context.Context, r *repository) (err error) {
 	if t.data != nil {
 		return nil
 	}
@@ -213,20 +218,20 @@ func (t *top) get(ctx context.Context, r *repository, limit int64, names ...stri
 		t.data, t.mtime, t.is = h.data, h.mtime, t.was
 		return nil
 	}
-	for _, name := range names {
+	for _, name := range t.names {
 		t.is = known{File: name}
-		t.data, t.mtime, t.is.Validator, err = r.fetchIf(ctx, joined(t.dir, name), "", limit)
+		t.data, t.mtime, t.is.Validator, err = r.fetchIf(ctx, joined(t.dir, name), "", t.most)
 		t.is.SHA256 = content.Sum(t.data)
 		if !absent(err) {
 			return err
 		}
 	}
-	return &RefusedError{Reason: fmt.Sprintf("there is no %s: the address is that of the directory that holds dists, or repodata, and the suite must be one that is there", joined(t.dir, strings.Join(names, " and no "))), Cause: err}
+	return &RefusedError{Reason: fmt.Sprintf("there is no %s: the address is that of the directory that holds dists, or repodata, and the suite must be one that is there", joined(t.dir, strings.Join(t.names, " and no "))), Cause: err}
 }
 
 // readTop reads and checks the Release file of a suite, in whichever forms it is there.
 func (a *apt) readTop(ctx context.Context, t *top, last bool, p *pile) (*release, error) {
-	if err := t.get(ctx, a.repository, maxReleaseBytes, "InRelease", "Release"); err != nil {
+	if err := t.get(ctx, a.repository); err != nil {
 		return nil, err
 	}
 	if err := a.publish(p, joined(t.dir, t.is.File), t.data, t.mtime); err != nil {
@@ -250,6 +255,10 @@ func (a *apt) readTop(ctx context.Context, t *top, last bool, p *pile) (*release
 	}
 	if err := a.fresh(t.dir, rel.until); err != nil {
 		return nil, err
+	}
+	if ahead := rel.date.Sub(a.now()); ahead > maxAhead && !a.stale {
+		return nil, &RefusedError{Reason: fmt.Sprintf("the Release file of %s is of %v, which is %v from now, and apt takes none from the future: set the clock of this machine if that is what is wrong, or add check-valid-until=no to the address",
+			cmp.Or(t.dir, "/"), rel.date, ahead.Round(time.Minute))}
 	}
 	if rel.date.Before(t.was.Date) && !a.stale {
 		return nil, &RefusedError{Reason: fmt.Sprintf("the Release file of %s is of %v, the one that was read before is of %v: a server that lags behind, or somebody who gives out old packages. Wait, take another server, or add check-valid-until=no to the address if it is meant to go back",

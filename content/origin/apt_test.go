@@ -277,6 +277,8 @@ func TestAPTRefuses(t *testing.T) {
 	}{
 		{name: "past its time", want: "was valid until", change: func(a *archive, s *shelf) { a.until = testDay.Add(-time.Minute) }},
 		{name: "past its time, and meant", query: "&check-valid-until=no", change: func(a *archive, s *shelf) { a.until = testDay.Add(-time.Minute) }},
+		{name: "from the future", want: "apt takes none from the future", change: func(a *archive, s *shelf) { a.date = testDay.Add(maxAhead + time.Second) }},
+		{name: "a clock that is ahead", change: func(a *archive, s *shelf) { a.date = testDay.Add(maxAhead) }},
 		{name: "no such component", query: "&component=mian", want: "dists/stable has main"},
 		{name: "no such architecture", query: "&arch=amd46", want: "dists/stable has amd64, arm64, and source"},
 		{name: "index with a wrong hash", want: "has not the hash", change: func(a *archive, s *shelf) {

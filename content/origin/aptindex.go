@@ -86,12 +86,13 @@ func joined(dir, name string) string {
 	return dir + "/" + name
 }
 
-// readPackages reads each Packages and Sources index in the form that packs best of those that are there.
+// readPackages reads each Packages and Sources index in the form that is unpacked soonest of those that are there: all of them are
+// fetched anyway.
 func (a *apt) readPackages(ctx context.Context, rel *release, named, found []filed, empty map[string]bool, p *pile) error {
 	best := map[string]filed{}
 	for _, f := range found {
 		base := strings.TrimSuffix(f.path, compression(f.path))
-		if was, ok := best[base]; unpackable(f.path) && (!ok || f.size < was.size) {
+		if was, ok := best[base]; unpackable(f.path) && (!ok || sooner(f, was)) {
 			best[base] = f
 		}
 	}

@@ -87,7 +87,10 @@ func FuzzRepomd(f *testing.F) {
 		if primary {
 			_ = readPrimary(bytes.NewReader(data), p.add, p.refuse)
 		} else {
-			_ = readRepomd(bytes.NewReader(data), func(_ string, f filed) error { return p.add(f) }, p.refuse)
+			made, err := readRepomd(bytes.NewReader(data), func(_ string, f filed) error { return p.add(f) }, p.refuse)
+			if _, bad := made.MarshalJSON(); err == nil && bad != nil {
+				t.Fatal(bad)
+			}
 		}
 		_ = readTreeinfo(bytes.NewReader(data), p.add)
 		checkPile(t, p)

@@ -18,7 +18,7 @@ func openRepository(ctx context.Context, u *url.URL, o Options) (*repository, er
 		return nil, &RefusedError{Reason: fmt.Sprintf("%s: a package repository is read over http, https or from a file:///DIRECTORY", u.Redacted())}
 	}
 	below := *u
-	below.Scheme, below.RawQuery, below.Fragment = scheme, "", ""
+	below.Scheme, below.RawQuery, below.ForceQuery, below.Fragment = scheme, "", false, ""
 	files, err := open(ctx, &below, o)
 	if err != nil {
 		return nil, err

@@ -29,46 +29,60 @@ const maxTreeinfoBytes = 1 << 20
 // rpm is such an origin.
 type rpm struct {
 	*repository
+	back  bool // the metadata may be older than what was read before
 	print string
 }
 
-// openRPM makes the origin of a URL rpm+SCHEME://….
+// openRPM makes the origin of a URL rpm+SCHEME://…, with the parameter check-date=no or none.
 func openRPM(ctx context.Context, u *url.URL, o Options) (Origin, error) {
-	if u.RawQuery != "" {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: an rpm repository has no parameters after a ?; --exclude '*.src.rpm' leaves out files", u.Redacted())}
+	if u.RawQuery != "" && u.RawQuery != "check-date=no" {
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s: after the ? of an rpm repository check-date=no may stand and nothing else; --exclude '*.src.rpm' leaves out files", u.Redacted())}
 	}
 	r, err := openRepository(ctx, u, o)
 	if err != nil {
 		return nil, err
 	}
-	return &rpm{repository: r, print: r.fingerprint(repomd)}, nil
+	return &rpm{repository: r, back: u.RawQuery != "", print: r.fingerprint(repomd)}, nil
 }
 
-// List reads the metadata. It asks one question if nothing has changed.
+// List reads the metadata. It asks one question if nothing has changed, and a second one where there is a .treeinfo.
 func (r *rpm) List(ctx context.Context, before Before, each func(Entry) error) (Listing, error) {
 	return r.settled(ctx, func(last bool) (Listing, error) {
 		other := before.Memo[memoPrint] != r.print
-		t := &top{dir: repodata}
-		if err := t.ask(ctx, r.repository, before.Memo, other); err != nil {
-			return Listing{}, err
+		t := &top{dir: repodata, names: []string{repomd}, most: maxReleaseBytes}
+		tree := &top{names: []string{".treeinfo", "treeinfo"}, most: maxTreeinfoBytes}
+		tops := []*top{t}
+		if before.Memo[memoFile+tree.dir] != "" { // one that comes later is found when repomd.xml changes
+			tops = append(tops, tree)
 		}
-		if !t.changed && !other {
-			return Listing{Memo: map[string]string{memoPrint: r.print, memoFile + t.dir: t.was.text()}}, ErrUnchanged
+		memo, changed := map[string]string{memoPrint: r.print}, other
+		for _, t := range tops {
+			if err := t.ask(ctx, r.repository, before.Memo, other); err != nil {
+				return Listing{}, err
+			}
+			changed = changed || t.changed
+			memo[memoFile+t.dir] = t.was.text()
+		}
+		if !changed {
+			return Listing{Memo: memo}, ErrUnchanged
 		}
 		p := &pile{o: &r.o}
-		if err := t.get(ctx, r.repository, maxReleaseBytes, repomd); err != nil {
+		if err := t.get(ctx, r.repository); err != nil {
 			return Listing{}, err
 		}
 		if err := r.signed(ctx, t, last, p); err != nil {
 			return Listing{}, err
 		}
-		if err := r.readData(ctx, t.data, p); err != nil {
+		if err := r.readData(ctx, t, p); err != nil {
 			return Listing{}, err
 		}
-		if err := r.readTreeinfo(ctx, p); err != nil {
+		memo[memoFile+t.dir] = t.is.text()
+		delete(memo, memoFile+tree.dir)
+		if found, err := r.readTreeinfo(ctx, tree, p); err != nil {
 			return Listing{}, err
+		} else if found {
+			memo[memoFile+tree.dir] = tree.is.text()
 		}
-		memo := map[string]string{memoPrint: r.print, memoFile + t.dir: t.is.text()}
 		err := p.emit(each)
 		return Listing{Bad: p.bad, Memo: memo}, err
 	})
@@ -107,9 +121,9 @@ func (r *rpm) signed(ctx context.Context, t *top, last bool, p *pile) error {
 }
 
 // readData adds the files that repomd.xml names, and the packages that the primary index names.
-func (r *rpm) readData(ctx context.Context, data []byte, p *pile) error {
+func (r *rpm) readData(ctx context.Context, t *top, p *pile) error {
 	var primary *filed
-	err := readRepomd(bytes.NewReader(data), func(kind string, f filed) error {
+	made, err := readRepomd(bytes.NewReader(t.data), func(kind string, f filed) error {
 		f.last = true
 		if kind == "primary" {
 			primary = &f
@@ -119,8 +133,15 @@ func (r *rpm) readData(ctx context.Context, data []byte, p *pile) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", repomd, err)
+	case made.Before(t.was.Date) && !made.IsZero() && !r.back:
+		return &RefusedError{Reason: fmt.Sprintf("%s is of %v, the one that was read before is of %v: a server that lags behind, or somebody who gives out old packages. Wait, take another server, or add ?check-date=no to the address if it is meant to go back",
+			joined(repodata, repomd), made, t.was.Date)}
 	case primary == nil:
 		return fmt.Errorf("%s names no primary index that can be believed: it is not one of a repository of packages, or has hashes that can be forged", repomd)
+	}
+	t.is.Date = made
+	if now := r.now().UTC(); now.Before(made) { // what comes next has its own time, and is not older
+		t.is.Date = now
 	}
 	packed, err := r.fetchChecked(ctx, *primary)
 	if err != nil {
@@ -138,24 +159,19 @@ func (r *rpm) readData(ctx context.Context, data []byte, p *pile) error {
 }
 
 // readTreeinfo adds the images of an installation tree, if this is one.
-func (r *rpm) readTreeinfo(ctx context.Context, p *pile) error {
-	for _, name := range []string{".treeinfo", "treeinfo"} {
-		data, mtime, err := r.fetch(ctx, name, maxTreeinfoBytes)
-		if absent(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := r.publish(p, name, data, mtime); err != nil {
-			return err
-		}
-		if err := readTreeinfo(bytes.NewReader(data), p.add); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
+func (r *rpm) readTreeinfo(ctx context.Context, t *top, p *pile) (found bool, err error) {
+	if err := t.get(ctx, r.repository); absent(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
 	}
-	return nil
+	if err := r.publish(p, t.is.File, t.data, t.mtime); err != nil {
+		return false, err
+	}
+	if err := readTreeinfo(bytes.NewReader(t.data), p.add); err != nil {
+		return false, fmt.Errorf("%s: %w", t.is.File, err)
+	}
+	return true, nil
 }
 
 // readTreeinfo reads the section of checksums of a .treeinfo file (https://release-engineering.github.io/productmd/treeinfo-1.0.html):

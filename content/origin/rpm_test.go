@@ -30,6 +30,7 @@ type rpmRepository struct {
 	signer   *openpgp.Entity
 	sha512   bool   // hashes are of that kind
 	more     string // in the primary index
+	made     string // the timestamp of the metadata
 }
 
 func (r rpmRepository) hash(data string) string {
@@ -68,7 +69,7 @@ func (r rpmRepository) write(t testing.TB, s *shelf) {
 	var top strings.Builder
 	top.WriteString(`<repomd xmlns="http://linux.duke.edu/metadata/repo"><revision>1</revision>`)
 	for _, d := range [][2]string{{"primary", "repodata/abc-primary.xml" + r.pack}, {"filelists", "repodata/def-filelists.xml"}} {
-		fmt.Fprintf(&top, `<data type="%s"><checksum `+fmt.Sprintf(r.hash(s.files[d[1]]), "")+`</checksum><open-checksum type="sha256">00</open-checksum><location href="%s"/><size>%d</size></data>`, d[0], d[1], len(s.files[d[1]]))
+		fmt.Fprintf(&top, `<data type="%s"><checksum `+fmt.Sprintf(r.hash(s.files[d[1]]), "")+`</checksum><open-checksum type="sha256">00</open-checksum><location href="%s"/><timestamp>%s</timestamp><size>%d</size></data>`, d[0], d[1], r.made, len(s.files[d[1]]))
 	}
 	top.WriteString("</repomd>\n")
 	s.files["repodata/repomd.xml"] = top.String()
@@ -124,6 +125,97 @@ func TestRPMTree(t *testing.T) {
 	}
 	if e := entries["images/boot.iso"]; e.Size != SizeUnknown || e.SHA256 != content.Sum([]byte("an image")) {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestRPMTreeChanges: a .treeinfo is asked for in each poll where there is one, and its change alone makes a release.
+func TestRPMTreeChanges(t *testing.T) {
+	s, r := &shelf{}, testRPM()
+	r.write(t, s)
+	s.files[".treeinfo"] = "[checksums]\n"
+	o := rpmOver(t, s, Options{})
+	_, entries, told, err := collect(t, o, Before{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.requests()
+	_, _, again, err := collect(t, o, after(entries, told))
+	if got, want := s.requests(), []string{"GET repodata/repomd.xml", "GET .treeinfo"}; !errors.Is(err, ErrUnchanged) || !slices.Equal(got, want) {
+		t.Errorf("unchanged: %v, %q, want %q", err, got, want)
+	}
+	if diff := cmp.Diff(told.Memo, again.Memo); diff != "" {
+		t.Errorf("memo (-want +got):\n%s", diff)
+	}
+	s.files["images/boot.iso"] = "an image"
+	s.files[".treeinfo"] += "images/boot.iso = sha256:" + content.Sum([]byte("an image")).String() + "\n"
+	paths, entries, told, err := collect(t, rpmOver(t, s, Options{}), after(entries, told))
+	if diff := cmp.Diff(s.paths(), paths); err != nil || diff != "" {
+		t.Errorf("%v, paths (-want +got):\n%s", err, diff)
+	}
+	delete(s.files, ".treeinfo")
+	delete(s.files, "images/boot.iso")
+	paths, entries, told, err = collect(t, rpmOver(t, s, Options{}), after(entries, told))
+	if diff := cmp.Diff(s.paths(), paths); err != nil || diff != "" {
+		t.Errorf("gone: %v, paths (-want +got):\n%s", err, diff)
+	}
+	s.requests()
+	if _, _, _, err = collect(t, o, after(entries, told)); !errors.Is(err, ErrUnchanged) || len(s.requests()) != 1 {
+		t.Errorf("unchanged, without one: %v", err)
+	}
+}
+
+func TestRPMRefusesGoingBack(t *testing.T) {
+	day := func(n int) string { return fmt.Sprint(testDay.AddDate(0, 0, n).Unix()) }
+	for _, c := range []struct {
+		name, first, second string
+		meant, refused      bool
+	}{
+		{"forward", day(-2), day(-1), false, false},
+		{"back", day(-2), day(-3), false, true},
+		{"back, and meant", day(-2), day(-3), true, false},
+		{"not told at first", "", day(-3), false, false},
+		{"not told any more", day(-2), "", false, false},
+		{"from the future to now", day(400), day(0), false, false},
+		{"from the future to yesterday", day(400), day(-1), false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, r := &shelf{}, testRPM()
+			r.made = c.first
+			r.write(t, s)
+			_, entries, told, err := collect(t, rpmOver(t, s, Options{}), Before{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.made, r.more = c.second, "\n"
+			r.write(t, s)
+			o := rpmOver(t, s, Options{})
+			o.back = c.meant
+			_, _, _, err = collect(t, o, after(entries, told))
+			refused := (*RefusedError)(nil)
+			if got := errors.As(err, &refused) && strings.Contains(err.Error(), "check-date=no"); got != c.refused || !got && err != nil {
+				t.Errorf("%v; want refused %v", err, c.refused)
+			}
+		})
+	}
+}
+
+func TestTimestamp(t *testing.T) {
+	for text, want := range map[string]int64{"1700000000": 1700000000, " 1700000000.25\n": 1700000000, "253402300799": 253402300799, "253402300800": 0, "-1": 0, "": 0, "x": 0, "99999999999999999999": 0} {
+		if got := timestamp(text); got.IsZero() != (want == 0) || want != 0 && got.Unix() != want {
+			t.Errorf("%q: %v, want %d", text, got, want)
+		}
+	}
+}
+
+func TestRPMParameters(t *testing.T) {
+	for query, want := range map[string]string{"": "", "check-date=no": "", "suite=x": "check-date=no may stand"} {
+		o, err := Open(t.Context(), "rpm+http://host/el9/?"+query, Options{})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", query, err, want)
+		}
+		if err == nil {
+			_ = o.Close()
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -143,8 +144,9 @@ func (l *located) file() (filed, error) {
 }
 
 // readRepomd reads repomd.xml (createrepo_c, and "Repository metadata" of the RPM packaging guide) and calls each with the kind and
-// the file of each data element. refuse hears of those that cannot be believed.
-func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(string, error)) error {
+// the file of each data element. refuse hears of those that cannot be believed. made is when the newest of them was made, by what is said
+// there: the revision beside them is what its maker likes.
+func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(string, error)) (made time.Time, err error) {
 	var l located
 	x := xmlItems{
 		item: "data",
@@ -160,6 +162,10 @@ func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(
 			switch name {
 			case "checksum":
 				appendShort(&l.hash, text)
+			case "timestamp":
+				if at := timestamp(text); at.After(made) {
+					made = at
+				}
 			case "size":
 				size, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 				l.size, l.sized = size, err == nil
@@ -178,7 +184,19 @@ func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(
 			return each(kind, f)
 		},
 	}
-	return x.read(r)
+	err = x.read(r)
+	return made, err
+}
+
+// timestamp reads seconds since 1970, of which old tools tell fractions too. What is none, or not of the years that JSON can hold, is the zero time.
+func timestamp(text string) time.Time {
+	const most = 253402300799 // the last second of the year 9999 (RFC 3339)
+	whole, _, _ := strings.Cut(strings.TrimSpace(text), ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || seconds <= 0 || seconds > most {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
 }
 
 // readPrimary reads a primary index, whose packages are in it one after the other, and calls add with the file of each. refuse

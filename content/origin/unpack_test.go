@@ -129,3 +129,18 @@ func TestUnpackBounds(t *testing.T) {
 		t.Errorf("endless: %d bytes, %v", n, err)
 	}
 }
+
+func TestSooner(t *testing.T) {
+	best := filed{path: "Packages", size: 1}
+	for _, f := range []filed{{path: "Packages.bz2", size: 9}, {path: "Packages.zst", size: MaxDirectoryBytes + 1}, {path: "Packages.gz", size: 9}, {path: "Packages.xz", size: 3}} {
+		if sooner(f, best) {
+			best = f
+		}
+	}
+	if best.path != "Packages.gz" {
+		t.Errorf("read is %s, want Packages.gz", best.path)
+	}
+	if a := (filed{path: "Packages.xz", size: 1}); sooner(filed{path: "Packages", size: 1}, a) || !sooner(a, filed{path: "Packages", size: 1}) {
+		t.Error("what is not compressed comes before what is")
+	}
+}
