@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -27,6 +28,8 @@ const (
 	behindAfter = 3
 	// usualInterval is taken for that where there is no interval.
 	usualInterval = time.Hour
+	// shownReasons is how many of the paths that cannot be published are named in the status. Chosen: one may be odd, three are a kind.
+	shownReasons = 3
 )
 
 // triggers is what all collections with triggers have in common.
@@ -84,7 +87,8 @@ type runs struct {
 	watcher map[*func(control.PublishProgress)]bool // those who wait
 	runs    control.OriginRuns
 	change  control.LastChange
-	leftOut int
+	leftOut control.LeftOut
+	at      control.PublishProgress // of the run under way
 	hookURL string
 	trouble error // why there are no webhooks
 }
@@ -317,6 +321,7 @@ func (n *Node) runOnce(ctx context.Context, c *collection) (control.PublishResul
 func (f *runs) progress(p control.PublishProgress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.at = p
 	for to := range f.watcher {
 		(*to)(p)
 	}
@@ -326,12 +331,12 @@ func (f *runs) progress(p control.PublishProgress) {
 func (f *runs) note(res control.PublishResult, err error, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.runs.LastSeconds, f.runs.LastRequests = took.Seconds(), 0
+	f.runs.LastSeconds, f.runs.LastRequests, f.at = took.Seconds(), 0, control.PublishProgress{}
 	if err != nil {
 		return
 	}
 	f.once = once{}
-	f.leftOut = len(res.Skipped)
+	f.leftOut = control.LeftOut{Paths: len(res.Skipped), Reasons: slices.Clone(res.Skipped[:min(len(res.Skipped), shownReasons)])}
 	pulled := cmp.Or(res.Pulled, &control.Pulled{})
 	f.runs.LastRequests = pulled.Requests
 	f.runs.Requests += uint64(pulled.Requests)
@@ -339,7 +344,7 @@ func (f *runs) note(res control.PublishResult, err error, took time.Duration) {
 	f.runs.Bytes += pulled.Bytes
 	if !res.Unchanged {
 		f.runs.Changes++
-		f.change = control.LastChange{Release: res.Release, Files: pulled.Files, Bytes: pulled.Bytes, Seconds: res.Seconds}
+		f.change = control.LastChange{Release: res.Release, At: time.Now(), Files: pulled.Files, Bytes: pulled.Bytes, Seconds: res.Seconds}
 	}
 }
 
@@ -351,7 +356,7 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	}
 	s := f.runner.State()
 	x := &control.Origin{URL: r.Source, Running: s.Running, Cause: string(s.Cause)}
-	x.Last, x.Success, x.Next, x.Failing = s.Ended, s.Success, s.Next, s.Failing
+	x.Begun, x.Last, x.Success, x.Next, x.Failing = s.Begun, s.Ended, s.Success, s.Next, s.Failing
 	every := usualInterval
 	if w := r.Triggers; w != nil {
 		x.Every, x.Watch = w.Every.Seconds(), w.Watch
@@ -361,6 +366,9 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	defer f.mu.Unlock()
 	x.OriginRuns, x.Change, x.LeftOut, x.Webhook = f.runs, f.change, f.leftOut, f.hookURL
 	x.Runs, x.Failures = s.Runs, s.Failures
+	if at := f.at; s.Running {
+		x.Progress = &at
+	}
 	if s.Err != nil {
 		x.Error = s.Err.Error()
 	} else if f.trouble != nil {
