@@ -201,7 +201,8 @@ func checkFrom(rawURL string) error {
 // publishNow has the running node publish a collection, and tells what came of it.
 func (a *app) publishNow(ctx context.Context, o *publishOptions) error {
 	p := a.newProgress(o.json)
-	res, err := control.NewClient(a.home).PublishNow(ctx, control.NowRequest{Collection: o.now}, func(s control.PublishProgress) { p.update(publishAt(s)) })
+	req := control.NowRequest{Collection: o.now, AllowEmpty: o.request.AllowEmpty, AllowShrink: o.request.AllowShrink}
+	res, err := control.NewClient(a.home).PublishNow(ctx, req, func(s control.PublishProgress) { p.update(publishAt(s)) })
 	p.end()
 	if errors.Is(err, control.ErrNoNode) {
 		return fmt.Errorf("no node is running with the home directory %s: `swarmnode publish` starts one, and publishes", a.home)

@@ -95,7 +95,9 @@ type OriginTimes struct {
 
 // NowRequest asks for a run.
 type NowRequest struct {
-	Collection string `json:"collection"` // ID or name
+	Collection  string `json:"collection"`             // ID or name
+	AllowEmpty  bool   `json:"allow_empty,omitempty"`  // this time
+	AllowShrink bool   `json:"allow_shrink,omitempty"` // likewise
 }
 
 // PublishNow has a collection with triggers published now and waits for that. The error is ErrNoNode if no node runs.
