@@ -269,6 +269,8 @@ during() {
   signal HUP master
   start now-1 "$SWARMNODE" publish --now http --home "$work/master"
   start now-2 "$SWARMNODE" publish --now http --home "$work/master"
+  check "status tells how far it is" status "$work/master" \
+    ".collections[] | select(.name == \"http\") | .origin | .running and (.progress | .phase == \"fetch\" and .done > 0 and .total >= $large_bytes and .files_total > 0)"
   check "it is the same run" test "$(runs_of http)" = "$before"
   reap now-1
   reap now-2
