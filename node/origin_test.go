@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"swarmnode/content"
 	"swarmnode/content/origin"
@@ -84,7 +83,7 @@ func TestDamagedArrivalsComeBack(t *testing.T) {
 	if _, err := mirror.Add(t.Context(), control.AddRequest{ID: id, Bootstrap: master.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "the mirror", func() bool { return mirror.Status().Collections[0].Complete })
+	within(t, "the mirror", func() bool { return mirror.Status().Collections[0].Complete })
 	segment := filepath.Join(master.collection(id).dir, arrivalsDir, store.ArrivalFile(0))
 	damage := func() {
 		t.Helper()
@@ -98,7 +97,7 @@ func TestDamagedArrivalsComeBack(t *testing.T) {
 		}
 		before := master.find(t, "site").Scrub
 		master.Scrub(0)
-		within(t, 30*time.Second, "all of the damage", func() bool {
+		within(t, "all of the damage", func() bool {
 			s := master.find(t, "site").Scrub
 			return !s.Running && s.Passes > before.Passes && s.Bad > before.Bad
 		})
@@ -129,7 +128,7 @@ func TestDamagedArrivalsComeBack(t *testing.T) {
 	}
 	gives(text)
 	mirror.halt()
-	within(t, 30*time.Second, "the mirror gone", func() bool { return len(master.connected()) == 0 })
+	within(t, "the mirror gone", func() bool { return len(master.connected()) == 0 })
 	damage()
 	if res := run(); !res.Unchanged || res.Pulled.Files != 1 || res.Pulled.Bytes > 5<<20 {
 		t.Errorf("without a mirror: %+v", res.Pulled)

@@ -83,7 +83,7 @@ func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progres
 	}
 	e.Again = c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
 	res, err := c.master.publisher.Publish(ctx, n.cfg.Now(), e.Options, func(p publish.Progress) {
-		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Files: p.Files, FilesTotal: p.FilesAll})
+		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Total: p.BytesAll, Files: p.Files, FilesTotal: p.FilesAll})
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		err = fmt.Errorf("publish %s: %w", what, errStopping)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +27,8 @@ const (
 	behindAfter = 3
 	// usualInterval is taken for that where there is no interval.
 	usualInterval = time.Hour
+	// shownReasons is how many of the paths that cannot be published are named in the status. Chosen: one may be odd, three are a kind.
+	shownReasons = 3
 )
 
 // triggers is what all collections with triggers have in common.
@@ -83,7 +86,8 @@ type runs struct {
 	watcher map[*func(control.PublishProgress)]bool // those who wait
 	runs    control.OriginRuns
 	change  control.LastChange
-	leftOut int
+	leftOut control.LeftOut
+	at      control.PublishProgress // of the run under way
 	hookURL string
 	trouble error // why there are no webhooks
 }
@@ -265,7 +269,7 @@ func (n *Node) PublishNow(ctx context.Context, req control.NowRequest, progress 
 	case c.master.runs == nil:
 		return control.PublishResult{}, fmt.Errorf("%s is not followed: it is published by `swarmnode publish %s`, and with --every or --watch it is from then on", r.Name, r.Source)
 	}
-	return n.publishByRun(ctx, c, once{}, progress)
+	return n.publishByRun(ctx, c, once{allowEmpty: req.AllowEmpty, allowShrink: req.AllowShrink}, progress)
 }
 
 // publishByRun has the runner make a run, and waits for it.
@@ -312,6 +316,7 @@ func (n *Node) runOnce(ctx context.Context, c *collection) (control.PublishResul
 func (f *runs) progress(p control.PublishProgress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.at = p
 	for to := range f.watcher {
 		(*to)(p)
 	}
@@ -321,12 +326,12 @@ func (f *runs) progress(p control.PublishProgress) {
 func (f *runs) note(res control.PublishResult, err error, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.runs.LastSeconds, f.runs.LastRequests = took.Seconds(), 0
+	f.runs.LastSeconds, f.runs.LastRequests, f.at = took.Seconds(), 0, control.PublishProgress{}
 	if err != nil {
 		return
 	}
 	f.once = once{}
-	f.leftOut = len(res.Skipped)
+	f.leftOut = control.LeftOut{Paths: len(res.Skipped), Reasons: slices.Clone(res.Skipped[:min(len(res.Skipped), shownReasons)])}
 	pulled := cmp.Or(res.Pulled, &control.Pulled{})
 	f.runs.LastRequests = pulled.Requests
 	f.runs.Requests += uint64(pulled.Requests)
@@ -334,7 +339,7 @@ func (f *runs) note(res control.PublishResult, err error, took time.Duration) {
 	f.runs.Bytes += pulled.Bytes
 	if !res.Unchanged {
 		f.runs.Changes++
-		f.change = control.LastChange{Release: res.Release, Files: pulled.Files, Bytes: pulled.Bytes, Seconds: res.Seconds}
+		f.change = control.LastChange{Release: res.Release, At: time.Now(), Files: pulled.Files, Bytes: pulled.Bytes, Seconds: res.Seconds}
 	}
 }
 
@@ -346,7 +351,7 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	}
 	s := f.runner.State()
 	x := &control.Origin{URL: r.Source, Running: s.Running, Cause: string(s.Cause)}
-	x.Last, x.Success, x.Next, x.Failing = s.Ended, s.Success, s.Next, s.Failing
+	x.Begun, x.Last, x.Success, x.Next, x.Failing = s.Begun, s.Ended, s.Success, s.Next, s.Failing
 	every := usualInterval
 	if w := r.Triggers; w != nil {
 		x.Every, x.Watch = w.Every.Seconds(), w.Watch
@@ -356,6 +361,9 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	defer f.mu.Unlock()
 	x.OriginRuns, x.Change, x.LeftOut, x.Webhook = f.runs, f.change, f.leftOut, f.hookURL
 	x.Runs, x.Failures = s.Runs, s.Failures
+	if at := f.at; s.Running {
+		x.Progress = &at
+	}
 	if s.Err != nil {
 		x.Error = s.Err.Error()
 	} else if f.trouble != nil {

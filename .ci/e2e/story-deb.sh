@@ -127,6 +127,57 @@ check "without it it is" inside systemctl restart swarmnode
 check "started means that the gateway answers" answers ""
 check "and that the node does, with the limit of the environment" grep 'upload 50Mbit' <(inside swarmnode limits)
 check "no line in the journal has two times" not grep -E '^([0-9/]{10} )?[0-9]{2}:[0-9]{2}:[0-9]{2} ' <(told -o cat)
+# --- a site that is there already is followed: the service does it, told once by a command, then by its configuration
+mkdir "$work/site"
+echo first >"$work/site/page"
+chmod 755 "$work" "$work/site"
+printf 'daemon off; worker_processes 1; user root; pid %s/nginx.pid; error_log %s/logs/nginx.err;\nevents {}\nhttp { access_log off; server { listen 127.0.0.1:8001; root %s/site; autoindex on; } }\n' \
+  "$work" "$work" "$work" >"$work/nginx.conf"
+start site nsenter -t "$init" -n nginx -p "$work" -c "$work/nginx.conf" -e "$work/logs/nginx.err"
+openssl rand -hex 32 >"$vm/etc/swarmnode/secret"
+inside chown root:swarmnode /etc/swarmnode/secret
+inside chmod 640 /etc/swarmnode/secret
+page() { [[ $(inside curl -fsS "http://127.0.0.1:8080/site/page") == "$1" ]]; }
+changes() { echo "$1" >"$work/site/page.new" && mv "$work/site/page.new" "$work/site/page"; }
+calls() { # as the README says
+  local T B S
+  T=$(date +%s) B=$(openssl rand -hex 8)
+  S=$(printf '%s.%s' "$T" "$B" | openssl dgst -sha256 -hmac "$(cat "$vm/etc/swarmnode/secret")" | sed 's/.* //')
+  inside curl -fsS -d "$B" -H "X-Swarmnode-Signature: t=$T,v1=$S" http://127.0.0.1:9000/site
+}
+failing() { inside swarmnode status | grep 'failing since'; }
+check "root tells the service to follow a site" inside swarmnode publish --from http://127.0.0.1:8001/ --from-private --name site --every 5m \
+  --webhook :9000 --webhook-secret-file /etc/swarmnode/secret
+check "it is served at once" page first
+changes second
+check "a webhook is taken" calls
+until_true 30 "the change is served after a webhook" page second
+changes third
+check "systemctl reload has it look" inside systemctl reload swarmnode.service
+until_true 30 "the change is served after a reload" page third
+check "the service starts again" inside systemctl restart swarmnode.service
+check "and serves what it had" page third
+changes fourth
+until_true 30 "it follows the site, as it was told before" page fourth
+check "and what it mirrors" node_complete
+mkdir -p "$vm/etc/systemd/system/swarmnode.service.d"
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/swarmnode publish\n' >"$vm/etc/systemd/system/swarmnode.service.d/publish.conf"
+printf '[publish]\nfrom = "http://127.0.0.1:8001/"\nfrom-private = true\nname = "site"\nevery = "5s"\n' >>"$vm/etc/swarmnode/swarmnode.toml"
+check "the configuration of a publisher is right" inside swarmnode config check
+inside systemctl daemon-reload
+check "with an ExecStart that publishes it runs" inside systemctl restart swarmnode.service
+changes fifth
+until_true 30 "the site is followed as the configuration says" page fifth
+check "status says how" grep -F 'origin    http://127.0.0.1:8001/, every 5s' <(inside swarmnode status)
+stop TERM site
+until_true 30 "a dead origin is told in the status" failing
+check "with the origin dead the service starts" inside systemctl restart swarmnode.service
+until_true 10 "what it had is served" page fifth
+rm "$vm/etc/systemd/system/swarmnode.service.d/publish.conf" "$vm/etc/swarmnode/secret"
+sed -i '/^\[publish\]/,$d' "$vm/etc/swarmnode/swarmnode.toml"
+inside systemctl daemon-reload
+inside systemctl restart swarmnode.service
+
 main=$(prop MainPID)
 check "logrotate renames the access log" inside logrotate -f /etc/logrotate.d/swarmnode
 answers ""

@@ -116,7 +116,7 @@ func (a *app) follow(ctx context.Context, n *node.Node, addrs []string, ids []co
 		_, err := n.Join(ctx, "", ids)
 		return err
 	}
-	if len(addrs) == 0 && len(before) == 0 {
+	if len(addrs) == 0 && len(n.Status().Collections) == 0 {
 		fmt.Fprintln(a.console, "swarmnode: nothing is mirrored yet with this home directory, and the node waits for a collection: say in another terminal "+
 			"`swarmnode collections add ID --bootstrap ADDRESS`, or start again with --bootstrap, as `swarmnode publish` prints it at the publisher")
 		return nil

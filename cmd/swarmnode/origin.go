@@ -191,7 +191,8 @@ func checkFrom(rawURL string) error {
 			return nil
 		}
 	}
-	if near := nearest(u.Scheme, known); near != "" && u.Scheme != "" {
+	// Of two that are as near the first counts: who wrote htp meant the one that most people mean.
+	if near := nearest(u.Scheme, append([]string{"http"}, known...)); near != "" && u.Scheme != "" {
 		return misuse("--from %s: there is no scheme %q; did you mean %q?", origin.WithoutPassword(rawURL), u.Scheme, near)
 	}
 	return misuse("--from %s: it should begin with one of %s, each followed by ://, or be the whole path of a directory", origin.WithoutPassword(rawURL), strings.Join(known, ", "))
@@ -200,7 +201,8 @@ func checkFrom(rawURL string) error {
 // publishNow has the running node publish a collection, and tells what came of it.
 func (a *app) publishNow(ctx context.Context, o *publishOptions) error {
 	p := a.newProgress(o.json)
-	res, err := control.NewClient(a.home).PublishNow(ctx, control.NowRequest{Collection: o.now}, func(s control.PublishProgress) { p.update(publishAt(s)) })
+	req := control.NowRequest{Collection: o.now, AllowEmpty: o.request.AllowEmpty, AllowShrink: o.request.AllowShrink}
+	res, err := control.NewClient(a.home).PublishNow(ctx, req, func(s control.PublishProgress) { p.update(publishAt(s)) })
 	p.end()
 	if errors.Is(err, control.ErrNoNode) {
 		return fmt.Errorf("no node is running with the home directory %s: `swarmnode publish` starts one, and publishes", a.home)
@@ -236,13 +238,13 @@ func (a *app) tellOutcome(res control.PublishResult) {
 func (a *app) tellTriggers(s control.Status, res control.PublishResult) {
 	for _, c := range s.Collections {
 		if c.ID == res.ID && c.Origin != nil {
-			fmt.Fprintf(a.stdout, "\nFollowing %s: %s.\n", c.Origin.URL, triggersLine(c.Origin))
+			fmt.Fprintf(a.stdout, "\nFollowing %s: %s.\n", c.Origin.URL, triggersLine(c.Origin, c.Name))
 		}
 	}
 }
 
 // triggersLine says what has a collection looked at.
-func triggersLine(o *control.Origin) string {
+func triggersLine(o *control.Origin, name string) string {
 	var when []string
 	if o.Every > 0 {
 		when = append(when, "every "+inWords(time.Duration(o.Every*float64(time.Second))))
@@ -253,7 +255,7 @@ func triggersLine(o *control.Origin) string {
 	if o.Webhook != "" {
 		when = append(when, "when "+o.Webhook+" is called")
 	}
-	return strings.Join(append(when, "when somebody says `swarmnode publish --now`"), ", ")
+	return strings.Join(append(when, "when somebody says `swarmnode publish --now "+quote(name)+"`"), ", ")
 }
 
 // inWords writes a duration without its zeros.
@@ -269,36 +271,71 @@ func inWords(d time.Duration) string {
 }
 
 // originLines are what status tells of a collection that is published again by itself.
-func originLines(o *control.Origin, now time.Time) (lines []string) {
-	state := o.URL + ", " + triggersLine(o)
-	lines = append(lines, state)
-	last := "not looked at since the start"
-	switch {
-	case o.Running:
-		last = "looked at now, " + o.Cause
-	case !o.Last.IsZero():
-		last = fmt.Sprintf("looked at %s ago (%s) in %s, %s", brief(max(now.Sub(o.Last), 0)), o.Cause, seconds(o.LastSeconds), count(o.LastRequests, "request"))
+func originLines(c control.Collection, now time.Time) (lines []string) {
+	o := c.Origin
+	lines = append(lines, o.URL+", "+triggersLine(o, c.Name), lookLine(o, now))
+	if l := o.Change; l.Release > 0 {
+		line := fmt.Sprintf("release %d came %s ago", l.Release, brief(max(now.Sub(l.At), 0)))
+		if l.Files > 0 {
+			line += fmt.Sprintf(": %s, %s fetched in %s", count(l.Files, "file"), size(l.Bytes), seconds(l.Seconds))
+		}
+		lines = append(lines, line)
 	}
-	if !o.Next.IsZero() && !o.Running {
-		last += ", next in " + brief(max(o.Next.Sub(now), 0))
-	}
-	lines = append(lines, last)
 	if o.Runs > 0 {
 		line := fmt.Sprintf("%s since the start, %s made, %d failed", count(o.Runs, "look"), count(o.Changes, "release"), o.Failures)
 		if o.Files > 0 {
 			line += fmt.Sprintf("; %s, %s fetched", count(o.Files, "file"), size(o.Bytes))
 		}
-		if o.LeftOut > 0 {
-			line += fmt.Sprintf("; %s cannot be published", count(o.LeftOut, "path"))
-		}
 		lines = append(lines, line)
+	}
+	if o.Paths > 0 {
+		lines = append(lines, count(o.Paths, "path")+" left out, such as:")
+		for _, reason := range o.Reasons {
+			lines = append(lines, "  "+reason)
+		}
 	}
 	if o.Error != "" {
 		line := "error: " + o.Error
 		if !o.Failing.IsZero() {
 			line = fmt.Sprintf("failing since %s: %s", o.Failing.Local().Format(time.DateTime), o.Error)
+			if c.Release > 0 {
+				line += fmt.Sprintf("; release %d is served meanwhile", c.Release)
+			}
 		}
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// lookLine tells of the look under way, or of the last one and the next.
+func lookLine(o *control.Origin, now time.Time) string {
+	if o.Running {
+		line := fmt.Sprintf("looked at now (%s), for %s", o.Cause, brief(max(now.Sub(o.Begun), 0)))
+		if o.Progress == nil || o.Progress.Phase == "" {
+			return line
+		}
+		at := publishAt(*o.Progress)
+		line += ": " + at.what
+		switch {
+		case at.total > 0:
+			line += fmt.Sprintf(", %s of %s", size(at.done), size(at.total))
+		case at.done > 0:
+			line += ", " + size(at.done)
+		}
+		if at.more != "" {
+			line += ", " + at.more
+		}
+		return line
+	}
+	line := "not looked at since the start"
+	if !o.Last.IsZero() {
+		line = fmt.Sprintf("looked at %s ago (%s) in %s", brief(max(now.Sub(o.Last), 0)), o.Cause, seconds(o.LastSeconds))
+		if o.LastRequests > 0 {
+			line += ", " + count(o.LastRequests, "request")
+		}
+	}
+	if !o.Next.IsZero() {
+		line += ", next in " + brief(max(o.Next.Sub(now), 0))
+	}
+	return line
 }

@@ -216,8 +216,8 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 	if _, err := client.Status(ctx); err != nil {
 		return err
 	}
-	if (len(o.listen)+len(o.bootstrap) > 0 || o.gatewayFlags != gatewayFlags{}) && !o.json {
-		a.note("a node runs with this home directory and publishes this; --listen, --bootstrap and what is said of the gateway are not used")
+	if (len(o.listen)+len(o.bootstrap) > 0 || o.disk > 0 || o.gatewayFlags != gatewayFlags{}) && !o.json {
+		a.note("a node runs with this home directory and publishes this; --listen, --bootstrap, --disk and what is said of the gateway are not used: it has its own")
 	}
 	p := a.newProgress(o.json)
 	res, err := client.Publish(ctx, o.request, func(s control.PublishProgress) { p.update(publishAt(s)) })
@@ -233,6 +233,9 @@ func (a *app) handOver(ctx context.Context, o *publishOptions) error {
 	}
 	if err := a.tellPublished(res, o.json); err != nil {
 		return err
+	}
+	if s, err := client.Status(ctx); err == nil && !o.json {
+		a.tellTriggers(s, res)
 	}
 	if o.untilReplicas == 0 {
 		return nil
@@ -298,7 +301,7 @@ func publishAt(s control.PublishProgress) at {
 	if what == "" {
 		what = s.Phase
 	}
-	p := at{what: what, done: s.Done}
+	p := at{what: what, done: s.Done, total: s.Total}
 	if s.FilesTotal > 0 {
 		p.more = fmt.Sprintf("%d of %s", s.Files, count(s.FilesTotal, "path"))
 	}

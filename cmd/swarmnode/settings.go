@@ -123,8 +123,9 @@ func ownFlags(cmd *cobra.Command) []*pflag.Flag {
 	return list
 }
 
-// settable reports whether a flag may be in the file: all but the one that names the file, and those that only print something.
-func settable(f *pflag.Flag) bool { return f.Name != "config" && !printing(f) }
+// settable reports whether a flag may be in the file: all but the one that names the file, the order to publish now, and those that only
+// print something.
+func settable(f *pflag.Flag) bool { return f.Name != "config" && f.Name != "now" && !printing(f) }
 
 // printing reports whether a flag is one of cobra's own, with which a command prints something instead of running.
 func printing(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }

@@ -253,7 +253,7 @@ func writeExport(line func(name, format string, args ...any), e *control.Export)
 func writePublished(line func(name, format string, args ...any), c control.Collection, now time.Time) {
 	line("content", "%s, %s, published from %s", count(c.Files, "file"), size(c.Bytes), c.Source)
 	if c.Origin != nil {
-		for i, text := range originLines(c.Origin, now) {
+		for i, text := range originLines(c, now) {
 			line([]string{"origin", ""}[min(i, 1)], "%s", text)
 		}
 	}

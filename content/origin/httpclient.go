@@ -127,7 +127,7 @@ func statusError(resp *http.Response) error {
 	case code == http.StatusForbidden:
 		err = fs.ErrPermission
 	case code == http.StatusUnauthorized:
-		return &RefusedError{Reason: fmt.Sprintf("%s asks for a user name and a password, or does not take those it got: \"machine %s login NAME password WORD\" in ~/.netrc, or in --netrc-file, tells them", u, resp.Request.URL.Hostname())}
+		return &RefusedError{Reason: fmt.Sprintf("%s asks for a user name and a password, or does not take those it got: \"machine %s login NAME password WORD\" in ~/.netrc, or the file of --netrc, tells them", u, resp.Request.URL.Hostname())}
 	case code == http.StatusProxyAuthRequired:
 		return &RefusedError{Reason: u + ": the proxy asks for a user name and a password: HTTP_PROXY=http://NAME:WORD@HOST:PORT tells them"}
 	case code == http.StatusTooManyRequests, code == http.StatusTooEarly, code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:

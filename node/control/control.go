@@ -228,6 +228,7 @@ type PublishRequest struct {
 type PublishProgress struct {
 	Phase      string `json:"phase"`
 	Done       int64  `json:"done"`        // bytes read
+	Total      int64  `json:"total"`       // 0 as long as unknown
 	Files      int    `json:"files"`       // new or changed files done
 	FilesTotal int    `json:"files_total"` // 0 as long as unknown
 }

@@ -48,18 +48,27 @@ type Origin struct {
 	Cause   string     `json:"cause,omitempty"` // of the last run, or that under way
 	Error   string     `json:"error,omitempty"` // of the last run
 	Behind  bool       `json:"behind"`          // runs have been failing for several intervals
-	LeftOut int        `json:"left_out"`        // paths that cannot be published, in the last run
 	Change  LastChange `json:"last_change"`
+	// Progress is where the run under way stands; nil if none is.
+	Progress *PublishProgress `json:"progress,omitempty"`
+	LeftOut
 	OriginRuns
 	OriginTimes
 }
 
+// LeftOut is what could not be published in the last run that ended well.
+type LeftOut struct {
+	Paths   int      `json:"left_out"`
+	Reasons []string `json:"left_out_reasons,omitempty"` // of the first of them
+}
+
 // LastChange is the last run that made a release, since the start of the node.
 type LastChange struct {
-	Release uint64  `json:"release"` // 0: there was none
-	Files   int     `json:"fetched_files"`
-	Bytes   uint64  `json:"fetched_bytes"`
-	Seconds float64 `json:"seconds"`
+	Release uint64    `json:"release"` // 0: there was none
+	At      time.Time `json:"at,omitzero"`
+	Files   int       `json:"fetched_files"`
+	Bytes   uint64    `json:"fetched_bytes"`
+	Seconds float64   `json:"seconds"`
 }
 
 // OriginRuns counts since the start of the node.
@@ -77,6 +86,7 @@ type OriginRuns struct {
 
 // OriginTimes says when.
 type OriginTimes struct {
+	Begun   time.Time `json:"begun,omitzero"`         // the run under way, or the last
 	Last    time.Time `json:"last,omitzero"`          // the end of the last run
 	Success time.Time `json:"last_success,omitzero"`  // the end of the last run without an error
 	Next    time.Time `json:"next,omitzero"`          // zero: when something asks for it
@@ -85,7 +95,9 @@ type OriginTimes struct {
 
 // NowRequest asks for a run.
 type NowRequest struct {
-	Collection string `json:"collection"` // ID or name
+	Collection  string `json:"collection"`             // ID or name
+	AllowEmpty  bool   `json:"allow_empty,omitempty"`  // this time
+	AllowShrink bool   `json:"allow_shrink,omitempty"` // likewise
 }
 
 // PublishNow has a collection with triggers published now and waits for that. The error is ErrNoNode if no node runs.

@@ -24,7 +24,17 @@ func (r *reporter) change(f func(*Progress)) {
 }
 
 func (r *reporter) stage(name string, files int) {
-	r.change(func(p *Progress) { p.Stage, p.FilesAll = name, files })
+	r.change(func(p *Progress) { p.Stage, p.FilesAll, p.BytesAll = name, files, 0 })
+}
+
+// fetching begins a round that fetches so many files, after those of the rounds before.
+func (r *reporter) fetching(files int, bytes int64) {
+	r.change(func(p *Progress) {
+		p.Stage, p.FilesAll, p.BytesAll = "fetch", p.Files+files, 0
+		if bytes > 0 {
+			p.BytesAll = p.BytesRead + bytes
+		}
+	})
 }
 func (r *reporter) file()        { r.change(func(p *Progress) { p.Files++ }) }
 func (r *reporter) read(n int64) { r.change(func(p *Progress) { p.BytesRead += n }) }

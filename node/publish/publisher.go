@@ -136,6 +136,7 @@ type Progress struct {
 	Files     int    // done
 	FilesAll  int    // 0 until the scan is done
 	BytesRead int64
+	BytesAll  int64 // that will have been read at the end of "fetch", if what is listed is right; else 0
 }
 
 // Result is what a Publish has made. With Unchanged it is the release that was there before, and nothing was signed.

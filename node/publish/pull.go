@@ -131,7 +131,7 @@ func (r *run) settleDown(ctx context.Context) error {
 			return fmt.Errorf("fetch %d files of %s: %w; give more with --disk, or leave files out with --exclude", files, r.cfg.Root, err)
 		}
 		r.stale = map[string]error{}
-		r.progress.stage("fetch", files)
+		r.progress.fetching(files, bytes)
 		for _, last := range []bool{false, true} {
 			if len(r.stale) > 0 {
 				break // an index of files that are not there is of no use

@@ -2,17 +2,25 @@ package trigger
 
 import (
 	"bytes"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
 var secret = []byte(strings.Repeat("s", minSecret))
+
+// sign gives the value of SignatureHeader for a body.
+func sign(secret []byte, now time.Time, body []byte) string {
+	at := strconv.FormatInt(now.Unix(), 10)
+	return "t=" + at + ",v1=" + hex.EncodeToString(mac(secret, at, body))
+}
 
 func hooks(t *testing.T) (h *Hooks, calls *int, now *time.Time) {
 	t.Helper()
@@ -34,7 +42,7 @@ func hooks(t *testing.T) (h *Hooks, calls *int, now *time.Time) {
 
 func TestHooks(t *testing.T) {
 	h, calls, now := hooks(t)
-	good := Sign(secret, *now, []byte("{}"))
+	good := sign(secret, *now, []byte("{}"))
 	for _, c := range []struct {
 		name, method, path, signature, body string
 		want                                int
@@ -42,11 +50,11 @@ func TestHooks(t *testing.T) {
 		{"signed", "POST", "/debian", good, "{}", 202},
 		{"again", "POST", "/debian", good, "{}", 401},
 		{"nothing", "POST", "/debian", "", "{}", 401},
-		{"another body", "POST", "/debian", Sign(secret, *now, []byte("a")), "{}", 401},
-		{"another secret", "POST", "/debian", Sign([]byte("x"), *now, []byte("{}")), "{}", 401},
-		{"old", "POST", "/debian", Sign(secret, now.Add(-maxSkew-time.Second), []byte("{}")), "{}", 401},
-		{"from the future", "POST", "/debian", Sign(secret, now.Add(maxSkew+time.Second), []byte("{}")), "{}", 401},
-		{"a bit old", "POST", "/debian", Sign(secret, now.Add(-maxSkew+time.Second), []byte("{}")), "{}", 202},
+		{"another body", "POST", "/debian", sign(secret, *now, []byte("a")), "{}", 401},
+		{"another secret", "POST", "/debian", sign([]byte("x"), *now, []byte("{}")), "{}", 401},
+		{"old", "POST", "/debian", sign(secret, now.Add(-maxSkew-time.Second), []byte("{}")), "{}", 401},
+		{"from the future", "POST", "/debian", sign(secret, now.Add(maxSkew+time.Second), []byte("{}")), "{}", 401},
+		{"a bit old", "POST", "/debian", sign(secret, now.Add(-maxSkew+time.Second), []byte("{}")), "{}", 202},
 		{"another name", "POST", "/ubuntu", good, "{}", 404},
 		{"GET", "GET", "/debian", good, "", 405},
 		{"too long", "POST", "/debian", good, strings.Repeat("x", MaxHookBody+1), 413},
@@ -87,7 +95,7 @@ func TestHooks(t *testing.T) {
 // A signature is remembered as long as it could be valid, and the memory has an end.
 func TestMemory(t *testing.T) {
 	m, now := memory{}, time.Unix(1_700_000_000, 0)
-	early := Sign(secret, now.Add(maxSkew), nil) // a clock that is fast
+	early := sign(secret, now.Add(maxSkew), nil) // a clock that is fast
 	if err := m.verify(secret, early, nil, now); err != nil {
 		t.Fatal(err)
 	}
@@ -97,11 +105,11 @@ func TestMemory(t *testing.T) {
 	for i := range maxRemembered {
 		m.seen[[32]byte{byte(i), byte(i >> 8), byte(i >> 16), 1}] = now
 	}
-	if err := m.verify(secret, Sign(secret, now, []byte("x")), []byte("x"), now); err == nil {
+	if err := m.verify(secret, sign(secret, now, []byte("x")), []byte("x"), now); err == nil {
 		t.Error("more is taken than can be remembered")
 	}
 	later := now.Add(rememberFor)
-	if err := m.verify(secret, Sign(secret, later, nil), nil, later); err != nil || len(m.seen) != 1 {
+	if err := m.verify(secret, sign(secret, later, nil), nil, later); err != nil || len(m.seen) != 1 {
 		t.Errorf("%v, and %d are remembered after all of it is over", err, len(m.seen))
 	}
 }
@@ -140,10 +148,10 @@ func TestCheckAddress(t *testing.T) {
 
 func FuzzSignature(f *testing.F) {
 	now := time.Unix(1_700_000_000, 0)
-	for _, header := range []string{Sign(secret, now, nil), "", "t=1,v1=", "t=1,t=2,v1=00", "v1=" + strings.Repeat("0", 64) + ",t=9223372036854775807"} {
+	for _, header := range []string{sign(secret, now, nil), "", "t=1,v1=", "t=1,t=2,v1=00", "v1=" + strings.Repeat("0", 64) + ",t=9223372036854775807"} {
 		f.Add(header)
 	}
-	good := Sign(secret, now, nil)
+	good := sign(secret, now, nil)
 	f.Fuzz(func(t *testing.T, header string) {
 		m := memory{}
 		if err := m.verify(secret, header, nil, now); err == nil && !strings.Contains(strings.ToLower(header), good[len(good)-64:]) {

@@ -28,12 +28,6 @@ const (
 // errSignature is all that a caller hears: what is wrong with a signature would help who guesses.
 var errSignature = errors.New("the signature is missing, wrong, too old or was used before")
 
-// Sign gives the value of SignatureHeader for a body.
-func Sign(secret []byte, now time.Time, body []byte) string {
-	at := strconv.FormatInt(now.Unix(), 10)
-	return "t=" + at + ",v1=" + hex.EncodeToString(mac(secret, at, body))
-}
-
 func mac(secret []byte, at string, body []byte) []byte {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte(at + "."))
