@@ -175,8 +175,12 @@ func TestTriggers(t *testing.T) {
 	put(t, filepath.Join(watched, "index"), "changed")
 	t.Logf("watched directory: %v", served(t, mirror, "local", "index", "changed"))
 
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
 	put(t, filepath.Join(s.dir, "index"), "by signal")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+	if err := self.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("SIGHUP: %v", served(t, mirror, "site", "index", "by signal"))

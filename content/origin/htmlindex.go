@@ -49,6 +49,10 @@ type htmlIndex struct {
 
 // parseHTML reads an index page of a web server. index is false if it is none, but a page that happens to be in its place.
 func parseHTML(r io.Reader, page *url.URL) (rows []row, index bool, err error) {
+	return parseHTMLRows(r, page, maxRows)
+}
+
+func parseHTMLRows(r io.Reader, page *url.URL, most int) (rows []row, index bool, err error) {
 	z := html.NewTokenizer(r)
 	z.SetMaxBuf(maxToken)
 	p := &htmlIndex{page: page, at: map[string]int{}}
@@ -64,8 +68,8 @@ func parseHTML(r io.Reader, page *url.URL) (rows []row, index bool, err error) {
 			p.addText(string(z.Text()))
 		case html.StartTagToken, html.SelfClosingTagToken:
 			p.start(z)
-			if len(p.rows) > maxRows {
-				return nil, false, errTooManyRows()
+			if len(p.rows) > most {
+				return nil, false, errTooManyRows(most)
 			}
 		case html.EndTagToken:
 			name, _ := z.TagName()

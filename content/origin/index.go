@@ -12,8 +12,8 @@ import (
 // page of that length could have 6 million, and a GiB of them in memory.
 const maxRows = 400_000
 
-func errTooManyRows() error {
-	return &RefusedError{Reason: fmt.Sprintf("the listing has more than %d names: --exclude it, or have it split into directories", maxRows)}
+func errTooManyRows(most int) error {
+	return &RefusedError{Reason: fmt.Sprintf("the listing has more than %d names: --exclude it, or have it split into directories", most)}
 }
 
 // row is one line of an index page.

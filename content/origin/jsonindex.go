@@ -28,7 +28,9 @@ type jsonRow struct {
 }
 
 // parseJSON reads a JSON index: an array with an object for each name.
-func parseJSON(r io.Reader) ([]row, error) {
+func parseJSON(r io.Reader) ([]row, error) { return parseJSONRows(r, maxRows) }
+
+func parseJSONRows(r io.Reader, most int) ([]row, error) {
 	d := json.NewDecoder(r)
 	syntax := (*json.SyntaxError)(nil)
 	if t, err := d.Token(); err == nil && t != json.Delim('[') || errors.Is(err, io.EOF) || errors.As(err, &syntax) {
@@ -45,8 +47,8 @@ func parseJSON(r io.Reader) ([]row, error) {
 		if j.Name == "" || j.Type == "" && j.IsDir == nil {
 			return nil, errNoIndex
 		}
-		if rows = append(rows, j.row()); len(rows) > maxRows {
-			return nil, errTooManyRows()
+		if rows = append(rows, j.row()); len(rows) > most {
+			return nil, errTooManyRows(most)
 		}
 	}
 	// The closing bracket: without it the listing is cut.
