@@ -18,7 +18,7 @@ serve_ftp() {
     vsftpd*) serve_vsftpd "$@" ;;
     pure-ftpd*) serve_pure_ftpd "$@" ;;
   esac
-  until_true 10 "$1 answers" answers "$origin_port"
+  until_true 60 "$1 answers" answers "$origin_port"
 }
 
 serve_vsftpd() {

@@ -13,7 +13,7 @@ serve_http() {
     lighttpd) origin_port=8004; serve_lighttpd "$@"; origin_hides=('.*') ;;
   esac
   origin_url=http://$origin_host:$origin_port/
-  until_true 10 "$1 answers" answers "$origin_port"
+  until_true 60 "$1 answers" answers "$origin_port"
 }
 
 serve_nginx() {

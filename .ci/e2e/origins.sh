@@ -23,7 +23,7 @@ far_up() {
   origin_host=$net.2
   mkdir -p "$work/dev" "$work/outside"
   start syslog perl -MIO::Socket::UNIX -e '$| = 1; $s = IO::Socket::UNIX->new(Local => shift, Type => SOCK_DGRAM) or die $!; while (defined $s->recv($b, 65536)) { print "$b\n" }' "$work/syslog"
-  until_true 5 "a syslog" test -S "$work/syslog"
+  until_true 30 "a syslog" test -S "$work/syslog"
   chmod 666 "$work/syslog"
   chmod 755 "$work" # workers of servers are not root
 }
@@ -200,12 +200,12 @@ origin_master() {
 }
 
 # again NAME: makes the running master look at its origin now, and waits for what comes of it: its answer is in logs/again.out.
-again() { run again 120 "$SWARMNODE" publish --now "$1" --home "$work/$1-home" --json; }
+again() { run again 300 "$SWARMNODE" publish --now "$1" --home "$work/$1-home" --json; }
 again_says() { [[ -s $work/logs/again.out ]] && jq -er "$1" "$work/logs/again.out"; }
 
 # follows NAME RELEASE: that release comes, at once or when the master tries again: what is seconds old may not hold still for it yet.
 follows() {
-  local end=$((SECONDS + 30))
+  local end=$((SECONDS + 120))
   until [[ $(of "$work/$1-home" "$id" release) == "$2" ]]; do ((SECONDS < end)) || { cat "$work/logs/again.out" "$work/logs/again.err"; return 1; }; sleep 0.1; done
 }
 
@@ -243,10 +243,10 @@ origin_tree_copy() {
 right_at_mirror() {
   local n=$1 kind=$2
   shift 2
-  until_true 60 "the mirror of $n complete with release $release" complete "$work/$n-mirror" "$id" "$release"
+  until_true 180 "the mirror of $n complete with release $release" complete "$work/$n-mirror" "$id" "$release"
   as_seen "$origin_dir" "$work/seen" "$kind" "${origin_hides[@]}"
   rm -rf "$work/got" "$work/get-got"
-  got got "$id" "$work/got" "$(address_of "$work/$n-mirror")" 60 && exact "$work/seen" "$work/got" "$@"
+  got got "$id" "$work/got" "$(address_of "$work/$n-mirror")" 180 && exact "$work/seen" "$work/got" "$@"
 }
 
 first_run() {
@@ -255,7 +255,7 @@ first_run() {
   "mark_$protocol"
   start_time=$(seconds) bytes=$(from_origin)
   origin_master "$n" "$origin_url"
-  wait_published "$n" 100
+  wait_published "$n" 300
   told "$n" first "$protocol" "$start_time" "$bytes"
   tree_size=$(tree_bytes "$origin_dir")
   home_size=$(($(du -s --block-size=1 "$work/$n-home" | cut -f1)))
@@ -318,13 +318,13 @@ killed_run() {
   touch -d '-5 minutes' "$origin_dir/large/image.iso" # no listing vouches for what is seconds old, and so it would be fetched twice
   bytes=$(from_origin)
   origin_master "$n" "$origin_url" --rate 800Mbit
-  until_true 30 "half of the large file has come" come $((bytes + image_bytes / 2))
+  until_true 120 "half of the large file has come" come $((bytes + image_bytes / 2))
   check "$n: the release is not there yet" not published_above "$n" "$release"
   far_kill
   came=$(($(from_origin) - bytes))
   start_time=$(seconds)
   "serve_$protocol" "$n" "$origin_dir"
-  until_true 60 "$n published after the server came back" published_above "$n" "$release"
+  until_true 180 "$n published after the server came back" published_above "$n" "$release"
   step "figure: $n: killed after $(mib "$came"), $(since "$start_time") s later published; $(mib $(($(from_origin) - bytes - image_bytes))) more than the file came over the wire"
   check "$n: it went on where it was cut" at_most $(($(from_origin) - bytes)) $((image_bytes * 115 / 100 + (8 << 20)))
   release=$(of "$work/$n-home" "$id" release)
