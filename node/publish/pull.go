@@ -39,13 +39,14 @@ type pull struct {
 	synced  time.Time
 	stale   map[string]error // files that are not as the last listing says
 	gone    map[string]bool  // files that were not there although they were listed
+	heavies map[string]bool  // files that turned out to be heavy; see Listed.Heavy
 	badRead []Bad            // files that cannot be read
 	left    map[string]bool  // their paths
 }
 
 // publishOrigin is journey 1 for an origin, up to the signature.
 func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
-	r.pull = &pull{o: o, synced: time.Now(), gone: map[string]bool{}, left: map[string]bool{}}
+	r.pull = &pull{o: o, synced: time.Now(), gone: map[string]bool{}, left: map[string]bool{}, heavies: map[string]bool{}}
 	if err := r.start(ctx); err != nil {
 		return Result{}, err
 	}
@@ -276,6 +277,10 @@ func (r *run) arrived(ctx context.Context, each func(*Digested) error) error {
 			if err := r.content(&rec, d); err != nil {
 				return err
 			}
+		}
+		if rec.isFile() && rec.Size < 0 && d.Size >= r.heavy && !rec.Heavy {
+			r.heavies[rec.Path] = true
+			r.changes.heavy = append(r.changes.heavy, rec.Path)
 		}
 		if err := each(d); err != nil {
 			return err
