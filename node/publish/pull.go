@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ const (
 	maxRounds = 3
 	// handful is how many files may always go: of three files two are more than half.
 	handful = 10
-	// maxLeftOut is how many files that cannot be read are left out; an origin with more has another problem.
+	// maxLeftOut is how many files that cannot be read are left out, or may be gone although they are listed; an origin with more has
+	// another problem.
 	maxLeftOut = 10_000
 	// checkpoint is how long what has arrived stays unsynced at most: so much of a slow line's work a kill may cost.
 	checkpoint = 5 * time.Second
@@ -202,7 +204,9 @@ func (r *run) plan(ctx context.Context) (files int, bytes int64, err error) {
 		}
 		if !has {
 			files++
-			bytes += max(0, rec.Size)
+			if bytes += max(0, rec.Size); bytes < 0 { // sizes that lie
+				bytes = math.MaxInt64 / 2
+			}
 		}
 	}
 	if r.lister.blind {

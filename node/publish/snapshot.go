@@ -61,6 +61,7 @@ type snapshotWriter struct {
 	count uint64
 	last  string
 	buf   []byte
+	size  int64
 }
 
 func createSnapshot(path string) (*snapshotWriter, error) {
@@ -77,6 +78,7 @@ func createSnapshot(path string) (*snapshotWriter, error) {
 func (s *snapshotWriter) write(b []byte) {
 	s.crc = crc32.Update(s.crc, castagnoli, b)
 	s.w.Write(b)
+	s.size += int64(len(b))
 }
 
 // addMemo adds the memo of an origin's listing, before all else.
