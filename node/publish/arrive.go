@@ -107,7 +107,7 @@ func (f *fetcher) file(ctx context.Context, file *File) error {
 			f.progress.file()
 			return nil
 		case errors.As(err, &own):
-			return own.cause
+			return f.own(file, own.cause)
 		case errors.Is(err, errChanged):
 			g.restart()
 			continue
@@ -122,6 +122,15 @@ func (f *fetcher) file(ctx context.Context, file *File) error {
 		return fmt.Errorf("fetch %q from %s: %w", file.Path, f.cfg.Root, err)
 	}
 	return &ChangedError{Path: file.Path}
+}
+
+// own says what an error of this side means for a file.
+func (f *fetcher) own(file *File, cause error) error {
+	full := (*store.BudgetError)(nil)
+	if errors.As(cause, &full) {
+		return fmt.Errorf("fetch %q from %s: %w; give more with --disk, or leave it out with --exclude", file.Path, f.cfg.Root, cause)
+	}
+	return fmt.Errorf("keep %q: %w", file.Path, cause)
 }
 
 // insist tries until the file is here or something is wrong that is not the connection. Each time a part of it comes counts as a
@@ -157,6 +166,9 @@ func (f *fetcher) note(path string, err error) {
 	f.taking.Lock()
 	defer f.taking.Unlock()
 	f.stale[path] = err
+	if len(f.stale) > maxLeftOut { // that there are some is known
+		delete(f.stale, path)
+	}
 }
 
 // unreadable decides what becomes of a file that is listed but cannot be read. One that is gone may be gone from the next listing
@@ -167,6 +179,9 @@ func (f *fetcher) unreadable(file *File, cause error) error {
 	f.taking.Lock()
 	defer f.taking.Unlock()
 	if errors.Is(cause, fs.ErrNotExist) && (promised || !f.gone[file.Path]) {
+		if len(f.gone) >= maxLeftOut {
+			return fmt.Errorf("fetch %q from %s: %w, and so are %d others that it lists", file.Path, f.cfg.Root, cause, maxLeftOut)
+		}
 		f.gone[file.Path] = true
 		f.stale[file.Path] = cause
 		return nil

@@ -24,6 +24,7 @@ type Listed struct {
 	Fetch  string
 	SHA256 content.Digest
 	Last   bool
+	Heavy  bool // it was found heavy when it was fetched, and the listing does not tell its size; see HeavySize
 }
 
 // noted is the change time of what an origin's listing vouches for.
@@ -34,7 +35,7 @@ func listed(e origin.Entry) File {
 	f := File{Path: e.Path, Mode: e.Mode}
 	switch {
 	case e.IsFile():
-		f.Size, f.Mtime, f.Listed = e.Size, e.Mtime, Listed{e.Stamp, e.Fetch, e.SHA256, e.Last}
+		f.Size, f.Mtime, f.Listed = e.Size, e.Mtime, Listed{Stamp: e.Stamp, Fetch: e.Fetch, SHA256: e.SHA256, Last: e.Last}
 		if e.Stamp != "" {
 			f.Ctime = noted
 		}

@@ -65,6 +65,9 @@ func (r *run) createSnapshot(name string, tree content.Digest) error {
 				rec.Ctime = ctimes[0]
 			}
 			ctimes = ctimes[1:]
+			if r.pull != nil {
+				rec.Heavy = rec.Heavy || r.heavies[rec.Path]
+			}
 		}
 		out.add(&rec.File, false, false)
 	}

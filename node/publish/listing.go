@@ -15,6 +15,8 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/dustin/go-humanize"
+
 	"swarmnode/content"
 	"swarmnode/content/origin"
 )
@@ -181,6 +183,9 @@ func (m *listMerge) entry(e origin.Entry) error {
 	if m.count++; m.count > origin.MaxEntries {
 		return &origin.RefusedError{Reason: fmt.Sprintf("the origin lists more than %d paths: publish parts of it, or --exclude what loops", origin.MaxEntries)}
 	}
+	if m.out.size > maxListing {
+		return &origin.RefusedError{Reason: fmt.Sprintf("the origin has told more than %s of names: publish parts of it, or --exclude what loops", humanize.IBytes(maxListing))}
+	}
 	if m.count > 1 && content.ComparePaths(m.last, e.Path) >= 0 {
 		return fmt.Errorf("%q is listed behind %q", e.Path, m.last)
 	}
@@ -210,6 +215,10 @@ func checkEntry(e origin.Entry) error {
 	}
 	return nil
 }
+
+// maxListing is how many bytes the record of a listing takes at most: of a million paths 4 KiB each. It counts against no budget, and an
+// origin must not fill the disk with names.
+const maxListing = 4 << 30
 
 // stride is how many records of a snapshot lie between two that are remembered.
 const stride = 256

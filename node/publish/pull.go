@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ const (
 	maxRounds = 3
 	// handful is how many files may always go: of three files two are more than half.
 	handful = 10
-	// maxLeftOut is how many files that cannot be read are left out; an origin with more has another problem.
+	// maxLeftOut is how many files that cannot be read are left out, or may be gone although they are listed; an origin with more has
+	// another problem.
 	maxLeftOut = 10_000
 	// checkpoint is how long what has arrived stays unsynced at most: so much of a slow line's work a kill may cost.
 	checkpoint = 5 * time.Second
@@ -39,13 +41,14 @@ type pull struct {
 	synced  time.Time
 	stale   map[string]error // files that are not as the last listing says
 	gone    map[string]bool  // files that were not there although they were listed
+	heavies map[string]bool  // files that turned out to be heavy; see Listed.Heavy
 	badRead []Bad            // files that cannot be read
 	left    map[string]bool  // their paths
 }
 
 // publishOrigin is journey 1 for an origin, up to the signature.
 func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
-	r.pull = &pull{o: o, synced: time.Now(), gone: map[string]bool{}, left: map[string]bool{}}
+	r.pull = &pull{o: o, synced: time.Now(), gone: map[string]bool{}, left: map[string]bool{}, heavies: map[string]bool{}}
 	if err := r.start(ctx); err != nil {
 		return Result{}, err
 	}
@@ -201,7 +204,9 @@ func (r *run) plan(ctx context.Context) (files int, bytes int64, err error) {
 		}
 		if !has {
 			files++
-			bytes += max(0, rec.Size)
+			if bytes += max(0, rec.Size); bytes < 0 { // sizes that lie
+				bytes = math.MaxInt64 / 2
+			}
 		}
 	}
 	if r.lister.blind {
@@ -276,6 +281,10 @@ func (r *run) arrived(ctx context.Context, each func(*Digested) error) error {
 			if err := r.content(&rec, d); err != nil {
 				return err
 			}
+		}
+		if rec.isFile() && rec.Size < 0 && d.Size >= r.heavy && !rec.Heavy {
+			r.heavies[rec.Path] = true
+			r.changes.heavy = append(r.changes.heavy, rec.Path)
 		}
 		if err := each(d); err != nil {
 			return err

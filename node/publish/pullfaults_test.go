@@ -3,10 +3,16 @@
 package publish
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"testing"
 
 	"swarmnode/content"
+	"swarmnode/content/origin"
+	"swarmnode/content/store"
 )
 
 // TestPullIsCutBehindTheLastByte loses the connection when all of a file has come and the origin is asked whether it is still the same:
@@ -55,4 +61,41 @@ func TestPullLeavesNoPlaceOfVoidChunks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPullOfSizesThatLie: sizes whose sum is more than any number can be are too much for every budget, and the file that finds no room
+// is named.
+func TestPullOfSizesThatLie(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a.deb": {text: string(random(1, 3<<20)), mtime: 1}, "b.deb": {text: "b", mtime: 1}, "c.deb": {text: "c", mtime: 1}})
+	m.close()
+	m.budget = 2 << 20
+	m.open()
+	o := m.origin
+	m.pub.cfg.Origin = lyingOrigin{o}
+	var full *store.BudgetError
+	if _, err := m.pull(PullOptions{}); !errors.As(err, &full) || len(o.opened()) > 0 {
+		t.Errorf("got %v, want that there is no room, before anything is fetched", err)
+	}
+	m.pub.cfg.Origin = o
+	o.edit(func() {
+		for p, f := range o.files {
+			f.vague = true
+			o.files[p] = f
+		}
+	})
+	if _, err := m.pull(PullOptions{}); !errors.As(err, &full) || !strings.Contains(err.Error(), "a.deb") || !strings.Contains(err.Error(), "--disk") {
+		t.Errorf("got %v, want the name of the file and what to do", err)
+	}
+}
+
+// lyingOrigin lists every file as the largest that there can be.
+type lyingOrigin struct{ *fakeOrigin }
+
+func (o lyingOrigin) List(ctx context.Context, before origin.Before, each func(origin.Entry) error) (origin.Listing, error) {
+	return o.fakeOrigin.List(ctx, before, func(e origin.Entry) error {
+		if e.IsFile() {
+			e.Size = math.MaxInt64
+		}
+		return each(e)
+	})
 }

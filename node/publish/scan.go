@@ -189,6 +189,8 @@ func (m *merge) see(f *File) error {
 	}
 	changed, kept := true, false
 	if m.more && m.before.Path == f.Path {
+		f.Heavy = m.before.Heavy && f.Size < 0
+		m.before.Heavy = f.Heavy
 		changed, kept = !f.same(&m.before), f.likely(&m.before)
 		if err := m.advance(); err != nil {
 			return err
@@ -204,7 +206,7 @@ func (m *merge) see(f *File) error {
 		f.Ctime = 0
 		m.changes.Racy++
 	}
-	if m.heavy > 0 && f.kind() == content.ModeFile && f.Size >= m.heavy {
+	if m.heavy > 0 && f.kind() == content.ModeFile && (f.Size >= m.heavy || f.Heavy) {
 		m.changes.heavy = append(m.changes.heavy, f.Path)
 	}
 	m.out.add(f, changed, changed && kept)

@@ -32,6 +32,7 @@ const (
 	recordLast    = 1 << 3 // an index of an origin
 	recordKept    = 1 << 4 // of those changed: the origin vouches for the content being as it was
 	recordMemo    = 1 << 5 // no record of a path, but what the origin's next listing wants to know; the first one
+	recordHeavy   = 1 << 6 // see Listed.Heavy
 
 	// maxMemo is how many bytes of a memo are kept: validators of 200,000 directories.
 	maxMemo = 32 << 20
@@ -60,6 +61,7 @@ type snapshotWriter struct {
 	count uint64
 	last  string
 	buf   []byte
+	size  int64
 }
 
 func createSnapshot(path string) (*snapshotWriter, error) {
@@ -76,6 +78,7 @@ func createSnapshot(path string) (*snapshotWriter, error) {
 func (s *snapshotWriter) write(b []byte) {
 	s.crc = crc32.Update(s.crc, castagnoli, b)
 	s.w.Write(b)
+	s.size += int64(len(b))
 }
 
 // addMemo adds the memo of an origin's listing, before all else.
@@ -102,7 +105,10 @@ func (s *snapshotWriter) add(f *File, changed, kept bool) {
 	if f.Last {
 		flags |= recordLast
 	}
-	if f.Listed != (Listed{Last: f.Last}) {
+	if f.Heavy {
+		flags |= recordHeavy
+	}
+	if f.Listed != (Listed{Last: f.Last, Heavy: f.Heavy}) {
 		flags |= recordListed
 	}
 	b := append(s.buf[:0], flags)
@@ -286,7 +292,8 @@ func readRecord(r *bufio.Reader, rec *record, path *[]byte) (more bool, err erro
 	}
 	*path = text((*path)[:shared], num())
 	rec.Path, rec.Mode = string(*path), uint32(num())
-	rec.changed, rec.kept, rec.Last = flags&recordChanged != 0, flags&recordKept != 0, flags&recordLast != 0
+	rec.changed, rec.kept = flags&recordChanged != 0, flags&recordKept != 0
+	rec.Last, rec.Heavy = flags&recordLast != 0, flags&recordHeavy != 0
 	if !rec.isDir() {
 		rec.Mtime, rec.Ctime, rec.Inode, rec.Size = signed(), signed(), num(), int64(num())
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,6 +24,9 @@ func (r *run) targets(m *content.Manifest) ([]trust.SignedFile, error) {
 	var heavy []trust.SignedFile
 	for _, path := range r.changes.heavy {
 		e, err := content.Lookup(m.Tree, r.cfg.Pack, path)
+		if errors.Is(err, content.ErrNoEntry) {
+			continue // it is listed and cannot be read: it was left out
+		}
 		if err != nil {
 			return nil, fmt.Errorf("find a heavy file: %w", err)
 		}
