@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,6 +28,7 @@ type web struct {
 	base   *url.URL // ends with a '/'; without user and password
 	user   *url.Userinfo
 	client *http.Client
+	busy   gate
 	heads  chan struct{} // a place for each question that is on its way
 	// settling is how long a directory is left alone in which something was written just now. Only tests have none.
 	settling time.Duration
@@ -98,6 +100,9 @@ func (w *web) request(ctx context.Context, method string, u *url.URL) (*http.Req
 
 // do sends a request. The answer has one of the codes in good, else there is an error for it.
 func (w *web) do(req *http.Request, good ...int) (*http.Response, error) {
+	if err := w.busy.wait(req.Context()); err != nil {
+		return nil, err
+	}
 	resp, err := w.client.Do(req)
 	if err != nil {
 		return nil, inWords(req.URL, err)
@@ -108,7 +113,11 @@ func (w *web) do(req *http.Request, good ...int) (*http.Response, error) {
 		}
 	}
 	resp.Body.Close()
-	return nil, statusError(resp)
+	err = statusError(resp)
+	if busy := (*BusyError)(nil); errors.As(err, &busy) {
+		w.busy.shut(busy.After)
+	}
+	return nil, err
 }
 
 // List is that of Origin.

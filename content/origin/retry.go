@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"swarmnode/content"
@@ -50,4 +51,36 @@ func final(err error) bool {
 	refused := (*RefusedError)(nil)
 	return errors.As(err, &refused) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.Canceled) ||
 		errors.Is(err, ErrUnchanged) || errors.Is(err, content.ErrPath)
+}
+
+// gate holds all requests to an origin back while it asks to be left alone: else each connection would find that out by itself.
+type gate struct {
+	mu    sync.Mutex
+	until time.Time // guarded by mu
+}
+
+// shut keeps it shut for so long. What is longer than a run waits for is not: then the run ends.
+func (g *gate) shut(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if until := time.Now().Add(d); d > 0 && d <= MaxRetryAfter && until.After(g.until) {
+		g.until = until
+	}
+}
+
+// wait returns when it is open.
+func (g *gate) wait(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		left := time.Until(g.until)
+		g.mu.Unlock()
+		if left <= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(left):
+		}
+	}
 }
