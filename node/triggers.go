@@ -266,7 +266,7 @@ func (n *Node) PublishNow(ctx context.Context, req control.NowRequest, progress 
 	case c.master.runs == nil:
 		return control.PublishResult{}, fmt.Errorf("%s is not followed: it is published by `swarmnode publish %s`, and with --every or --watch it is from then on", r.Name, r.Source)
 	}
-	return n.publishByRun(ctx, c, once{}, progress)
+	return n.publishByRun(ctx, c, once{allowEmpty: req.AllowEmpty, allowShrink: req.AllowShrink}, progress)
 }
 
 // publishByRun has the runner make a run, and waits for it.

@@ -200,7 +200,8 @@ func checkFrom(rawURL string) error {
 // publishNow has the running node publish a collection, and tells what came of it.
 func (a *app) publishNow(ctx context.Context, o *publishOptions) error {
 	p := a.newProgress(o.json)
-	res, err := control.NewClient(a.home).PublishNow(ctx, control.NowRequest{Collection: o.now}, func(s control.PublishProgress) { p.update(publishAt(s)) })
+	req := control.NowRequest{Collection: o.now, AllowEmpty: o.request.AllowEmpty, AllowShrink: o.request.AllowShrink}
+	res, err := control.NewClient(a.home).PublishNow(ctx, req, func(s control.PublishProgress) { p.update(publishAt(s)) })
 	p.end()
 	if errors.Is(err, control.ErrNoNode) {
 		return fmt.Errorf("no node is running with the home directory %s: `swarmnode publish` starts one, and publishes", a.home)
@@ -277,7 +278,10 @@ func originLines(o *control.Origin, now time.Time) (lines []string) {
 	case o.Running:
 		last = "looked at now, " + o.Cause
 	case !o.Last.IsZero():
-		last = fmt.Sprintf("looked at %s ago (%s) in %s, %s", brief(max(now.Sub(o.Last), 0)), o.Cause, seconds(o.LastSeconds), count(o.LastRequests, "request"))
+		last = fmt.Sprintf("looked at %s ago (%s) in %s", brief(max(now.Sub(o.Last), 0)), o.Cause, seconds(o.LastSeconds))
+		if o.LastRequests > 0 { // of one that failed they are not told
+			last += ", " + count(o.LastRequests, "request")
+		}
 	}
 	if !o.Next.IsZero() && !o.Running {
 		last += ", next in " + brief(max(o.Next.Sub(now), 0))

@@ -85,7 +85,9 @@ type OriginTimes struct {
 
 // NowRequest asks for a run.
 type NowRequest struct {
-	Collection string `json:"collection"` // ID or name
+	Collection  string `json:"collection"`             // ID or name
+	AllowEmpty  bool   `json:"allow_empty,omitempty"`  // that there is nothing in it is meant, this time
+	AllowShrink bool   `json:"allow_shrink,omitempty"` // that an origin lost most of its files is meant, this time
 }
 
 // PublishNow has a collection with triggers published now and waits for that. The error is ErrNoNode if no node runs.
