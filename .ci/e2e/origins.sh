@@ -57,7 +57,7 @@ serve() {
 # far_kill ends all that runs there, with kill -9: workers of a server outlive its first process.
 far_kill() {
   local p
-  for p in $(ip netns pids "$far" 2>/dev/null); do kill -KILL "$p" 2>/dev/null; done
+  for p in $(ip netns pids "$far" 2>/dev/null); do kill -KILL "$p" 2>/dev/null || true; done # one can end by itself meanwhile
   [[ -z ${serving:-} ]] || reap "$serving"
   serving=
 }

@@ -89,11 +89,12 @@ func (d *directory) load(ctx context.Context, c *crawler) {
 		d.requests += n
 		return err
 	})
-	if d.err != nil {
-		d.err = fmt.Errorf("list %q: %w", cmp.Or(d.path, "/"), d.err)
-		return
+	switch {
+	case d.err != nil && d.path != "": // the caller names the top
+		d.err = fmt.Errorf("list %q: %w", d.path, d.err)
+	case d.err == nil:
+		d.take(entries, c.o)
 	}
-	d.take(entries, c.o)
 }
 
 // take sorts, chooses and checks what was listed.

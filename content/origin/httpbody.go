@@ -76,7 +76,7 @@ func (w *web) open(ctx context.Context, p string, offset int64, version string) 
 		resp.Body.Close()
 		return nil, err
 	}
-	b.ReadCloser = &body{steady: newSteady(resp.Body, w.o.Timeout, cancel), close: resp.Body, cancel: cancel}
+	b.ReadCloser = &body{steady: newSteady(resp.Body, w.o.Timeout, cancel), close: resp.Body, cancel: cancel, at: b.Offset, size: b.Size}
 	return b, nil
 }
 
@@ -118,6 +118,17 @@ type body struct {
 	*steady
 	close  io.Closer
 	cancel context.CancelFunc
+	at     int64 // in the file
+	size   int64 // of it, or SizeUnknown
+}
+
+// Read is that of io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.steady.Read(p)
+	if b.at += int64(n); err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("the connection ended after %d bytes of %d: %w", b.at, b.size, err)
+	}
+	return n, err
 }
 
 // Close is that of io.Closer. It does not wait for the rest.

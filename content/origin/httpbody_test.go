@@ -157,6 +157,11 @@ func TestHTTPAnswers(t *testing.T) {
 		if errors.As(err, &busy) != (c.busy >= 0) || busy != nil && busy.After != c.busy {
 			t.Errorf("%d %s: %v is busy, want %v", c.code, c.header, busy, c.busy)
 		}
+		held := &f.o.(*web).busy
+		if time.Now().Before(held.until) != (c.busy > 0) {
+			t.Errorf("%d %s: other requests wait until %v", c.code, c.header, held.until)
+		}
+		held.until = time.Time{} // the next one shall not wait
 		if again := c.code >= 429 || c.is != nil; errors.As(err, &refused) == again {
 			t.Errorf("%d: %v: final %v", c.code, err, again)
 		}

@@ -161,12 +161,19 @@ func inWords(at *url.URL, err error) error {
 		unknown x509.UnknownAuthorityError
 		record  tls.RecordHeaderError
 	)
+	failed, to := (*url.Error)(nil), "" // a redirect may lead elsewhere
+	if errors.As(err, &failed) {
+		if u, perr := url.Parse(failed.URL); perr == nil && u.Host != at.Host {
+			to = "redirected to " + u.Host + ": "
+			at = u
+		}
+	}
 	refuse := func(format string, args ...any) error {
 		return &RefusedError{Reason: at.Host + ": " + fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case errors.As(err, &refused): // without the URL around it: a redirect may have a password in it
-		return fmt.Errorf("%s: %w", at.Redacted(), refused)
+		return fmt.Errorf("%s%w", to, refused)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore):
 		return refuse("its certificate is valid only from %s on: is the clock here right?", invalid.Cert.NotBefore.Format(time.DateTime))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
@@ -181,6 +188,8 @@ func inWords(at *url.URL, err error) error {
 		return refuse("there is no TLS at this port: is it http:// or another port?")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return refuse("it speaks plain HTTP at this port: say http://, or another port")
+	case failed != nil: // without the URL, which the caller names
+		return fmt.Errorf("%s%w", to, failed.Err)
 	}
 	return err
 }

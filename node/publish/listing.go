@@ -80,7 +80,7 @@ func (r *run) checkListing() error {
 	c := r.changes
 	switch {
 	case r.o.Strict && len(c.Skipped) > 0:
-		return &ScanError{Root: r.cfg.Root, Bad: c.Skipped}
+		return &ScanError{Root: r.cfg.Root, Bad: c.Skipped, Strict: true}
 	case c.seen.count == 0 && !r.o.AllowEmpty:
 		return fmt.Errorf("publish %s: %w", r.cfg.Root, ErrEmpty)
 	case r.last.manifest == nil || r.o.AllowShrink:

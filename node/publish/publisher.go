@@ -175,7 +175,7 @@ type ShrinkError struct {
 }
 
 func (e *ShrinkError) Error() string {
-	return fmt.Sprintf("%s lists %d of the %d files of the last release no more: it may be half-mounted or moved. Nothing is published; if they are to go, say --allow-shrink",
+	return fmt.Sprintf("%s lists %d of the %d files of the last release no more: it may be half-mounted or moved. Nothing is published; if they are to go, `swarmnode publish --now NAME --allow-shrink` publishes it",
 		e.Root, e.Gone, e.Had)
 }
 

@@ -81,7 +81,7 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 	}
 	r.changes.Skipped = append(r.changes.Skipped, r.badRead...)
 	if o.Strict && len(r.changes.Skipped) > 0 {
-		return Result{}, &ScanError{Root: r.cfg.Root, Bad: r.changes.Skipped}
+		return Result{}, &ScanError{Root: r.cfg.Root, Bad: r.changes.Skipped, Strict: true}
 	}
 	r.progress.stage("tree", r.changes.Upserts)
 	res, err := r.make(ctx, o, r.arrived)
@@ -181,12 +181,17 @@ type UnsettledError struct {
 }
 
 func (e *UnsettledError) Error() string {
-	cause := "it is listed differently each time"
-	if e.Cause != nil {
+	cause, stale := "it is listed differently each time", (*staleError)(nil)
+	if errors.As(e.Cause, &stale) {
+		cause = stale.cause.Error() // without the path once more
+	} else if e.Cause != nil {
 		cause = e.Cause.Error()
 	}
-	return fmt.Sprintf("%s did not hold still: after %d rounds %d files are not as listed, one is %q (%s); nothing is published, the next run goes on from here",
-		e.Root, maxRounds, e.Files, e.Path, cause)
+	which := fmt.Sprintf("%q is not as listed", e.Path)
+	if e.Files > 1 {
+		which = fmt.Sprintf("%d files are not as listed, one is %q", e.Files, e.Path)
+	}
+	return fmt.Sprintf("%s did not hold still: after %d rounds %s (%s); nothing is published, the next run goes on from here", e.Root, maxRounds, which, cause)
 }
 
 // Unwrap gives the cause.

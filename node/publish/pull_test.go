@@ -314,7 +314,7 @@ func TestPullFaults(t *testing.T) {
 		"torn once":      {func(o *fakeOrigin) { o.torn["a"] = true }, nil, ""},
 		"always torn":    {func(o *fakeOrigin) { o.onOpen = func(p string, _ int) error { o.torn[p] = true; return nil } }, new(*ChangedError), "changed while it was read"},
 		"size lies":      {func(o *fakeOrigin) { o.files["a"] = fakeFile{text: "one", lie: "longer", mtime: 1} }, new(*UnsettledError), "listed with 3 bytes and has 6"},
-		"hash lies":      {func(o *fakeOrigin) { o.files["sub/c"] = fakeFile{text: "three", lie: "eerht", signed: true} }, new(*UnsettledError), `"sub/c": its SHA-256 is`},
+		"hash lies":      {func(o *fakeOrigin) { o.files["sub/c"] = fakeFile{text: "three", lie: "eerht", signed: true} }, new(*UnsettledError), `"sub/c" (its SHA-256 is`},
 		"too much comes": {func(o *fakeOrigin) { o.files["a"] = fakeFile{text: "one", lie: strings.Repeat("x", 9), mtime: 1} }, new(*UnsettledError), "bytes"},
 		"grows once":     {func(o *fakeOrigin) { o.onOpen = changeOnce(o, "a", fakeFile{text: "one and more", mtime: 3}) }, nil, ""},
 		"gone once":      {func(o *fakeOrigin) { o.onOpen = func(p string, _ int) error { o.remove("b"); return nil } }, nil, ""},

@@ -32,8 +32,9 @@ type ScanOptions struct {
 
 // ScanError says which paths keep a tree from being published.
 type ScanError struct {
-	Root string
-	Bad  []Bad
+	Root   string
+	Bad    []Bad
+	Strict bool // they are those of an origin, and would be left out otherwise
 }
 
 func (e *ScanError) Error() string {
@@ -48,6 +49,10 @@ func (e *ScanError) Error() string {
 	}
 	if n := len(e.Bad) - badShown; n > 0 {
 		fmt.Fprintf(&b, "  … and %d more\n", n)
+	}
+	if e.Strict {
+		b.WriteString("Nothing is published: have them renamed, repaired or removed there, --exclude them, or leave --strict away, which publishes all the rest.")
+		return b.String()
 	}
 	b.WriteString("Rename, repair or remove them, exclude them by a pattern, or publish all the rest with --skip-bad.")
 	return b.String()
