@@ -48,6 +48,7 @@ shut() { # shut NAME PATTERN...: it ends by itself, and says all of that
   [[ $status == 1 ]] || return 1
   for p in "${@:2}"; do says "$1" "$p" || { echo "$1 does not say $p"; return 1; }; done
 }
+as_it_is() { got large "$id/large" "$work/large" "$address" 60 && cmp "$(find "$work/large" -type f)" "$small/large"; }
 refusals() { grep -ac '421 There are too many' "$origin_log" || true; }
 refused_once() { (($(refusals) > 0)); }
 
@@ -64,9 +65,12 @@ rate_began=$(seconds) bytes=$(from_origin)
 door rate --rate 24Mbit --connections 1
 until_true 60 "the large file on its way" come $((bytes + (2 << 20)))
 then=$(seconds) came=$(from_origin)
+# Somebody writes into what has come of it, and into what has not: no release may have one without the other. Only the listing after it tells.
+for i in 0 11; do noise 42 $((1 << 20)) | dd of="$small/large" bs=1M seek=$i conv=notrunc iflag=fullblock status=none; done
 until_true 60 "most of the large file" come $((bytes + (11 << 20)))
 step "figure: --rate 24Mbit: $(awk -v b=$(($(from_origin) - came)) -v t="$(since "$then")" 'BEGIN { printf "%.1f", b * 8 / t / 1e6 }') Mbit/s on the wire"
 wait_published rate 60
+check "a file that was written to while it was read is published as it is afterwards" as_it_is
 took=$(since "$rate_began") came=$(($(from_origin) - bytes))
 check "no more than the rate comes: $(mib "$came") in $took s" at_most "$((came * 8))" "$(awk -v t="$took" 'BEGIN { print 24e6 * 1.1 * t + 8 * 262144 }')"
 check "--connections 1 is one at a time" test "$(refusals)" = 0 -a "$(grep -ac 'CONNECT: Client' "$origin_log")" -le 3

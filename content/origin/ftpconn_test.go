@@ -346,11 +346,14 @@ func TestFTPSettle(t *testing.T) {
 	}
 }
 
-// ftpCertificate makes what a server shows for an address, and the file that it can be believed by.
+// ftpCertificate makes what a server shows for an address, "" none, and the file that it can be believed by.
 func ftpCertificate(t *testing.T, ip string, until time.Time) (*tls.Config, string) {
 	t.Helper()
 	cert := certificate(t, func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter, c.IPAddresses = time.Unix(0, 0), until, []net.IP{net.ParseIP(ip)}
+		c.NotBefore, c.NotAfter, c.IPAddresses, c.DNSNames = time.Unix(0, 0), until, nil, nil
+		if ip != "" {
+			c.IPAddresses = []net.IP{net.ParseIP(ip)}
+		}
 	})
 	file := filepath.Join(t.TempDir(), "cert.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600); err != nil {
@@ -363,6 +366,7 @@ func TestFTPTLS(t *testing.T) {
 	good, ca := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
 	_, otherCA := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(1, 0, 0))
 	old, oldCA := ftpCertificate(t, "127.0.0.1", time.Now().AddDate(0, 0, -1))
+	nobody, nobodyCA := ftpCertificate(t, "", time.Now().AddDate(1, 0, 0))
 	wrong, wrongCA := ftpCertificate(t, "127.0.0.2", time.Now().AddDate(1, 0, 0))
 	for _, c := range []struct {
 		name, scheme string
@@ -374,7 +378,8 @@ func TestFTPTLS(t *testing.T) {
 		{"of an unknown authority", "ftpes", good, "", "--ca-cert FILE"},
 		{"of another authority", "ftpes", good, otherCA, otherCA + ", which --ca-cert names"},
 		{"expired", "ftpes", old, oldCA, "certificate"},
-		{"for another name", "ftps", wrong, wrongCA, "certificate"},
+		{"for another name", "ftps", wrong, wrongCA, "(127.0.0.2)"},
+		{"for no name", "ftps", nobody, nobodyCA, "subjectAltName"},
 		{"there is none", "ftps", nil, ca, "ftpes://"},
 	} {
 		s := newFakeFTP(t, map[string]string{"f": "secret", "d/empty": ""})

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -181,7 +182,14 @@ func inWords(at *url.URL, err error) error {
 	case errors.As(err, &invalid):
 		return refuse("its certificate is not valid: %v", invalid)
 	case errors.As(err, &name):
-		return refuse("its certificate is for other names (%s): use one of them in the URL", strings.Join(shortList(name.Certificate.DNSNames), ", "))
+		names := slices.Clone(name.Certificate.DNSNames)
+		for _, ip := range name.Certificate.IPAddresses {
+			names = append(names, ip.String())
+		}
+		if len(names) == 0 {
+			return refuse("its certificate is for no host at all: who runs it has to make one with a subjectAltName")
+		}
+		return refuse("its certificate is for other names (%s): use one of them in the URL", strings.Join(shortList(names), ", "))
 	case errors.As(err, &unknown):
 		return refuse("its certificate is signed by an authority unknown here: if it is your own, name it with --ca-cert FILE")
 	case errors.As(err, &record):
