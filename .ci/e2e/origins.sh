@@ -331,4 +331,4 @@ killed_run() {
   check "$n: the mirror has it byte for byte after the kill" right_at_mirror "$n" "$kind" "$@"
 }
 come() { (($(from_origin) >= $1)); }
-published_above() { local r; r=$(of "$work/$1-home" "$id" release) && ((r > $2)); }
+published_above() { local r; r=$(published "$1" release) && ((r > $2)); }
