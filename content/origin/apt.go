@@ -34,11 +34,12 @@ type apt struct {
 	dirs  []string // of the Release files
 	want  selection
 	stale bool // a Release file may be past its time, or older than the one before
+	other bool // a Release file may be of another suite than was asked for
 	print string
 }
 
 // openAPT makes the origin of a URL apt+SCHEME://… with the parameters suite, component, arch, section (each may be there several times, and
-// several names be in one with commas) and check-valid-until.
+// several names be in one with commas), check-valid-until and check-suite.
 func openAPT(ctx context.Context, u *url.URL, o Options) (Origin, error) {
 	a, err := parseAPT(u)
 	if err != nil {
@@ -78,8 +79,10 @@ func parseAPT(u *url.URL) (*apt, error) {
 			a.want.sections = names
 		case "check-valid-until":
 			a.stale = len(names) == 1 && names[0] == "no"
+		case "check-suite":
+			a.other = len(names) == 1 && names[0] == "no"
 		default:
-			err = fmt.Errorf("there is no parameter %q; there are suite, component, arch, section and check-valid-until=no", name)
+			err = fmt.Errorf("there is no parameter %q; there are suite, component, arch, section, check-valid-until=no and check-suite=no", name)
 		}
 		if err != nil {
 			return nil, &RefusedError{Reason: fmt.Sprintf("%s: %v", u.Redacted(), err)}
@@ -255,6 +258,10 @@ func (a *apt) readTop(ctx context.Context, t *top, last bool, p *pile) (*release
 	}
 	if err := a.fresh(t.dir, rel.until); err != nil {
 		return nil, err
+	}
+	if a.keys != nil && !a.other && !rel.isOf(t.dir) {
+		return nil, &RefusedError{Reason: fmt.Sprintf("the Release file of %s is signed, and is that of suite %q, codename %q: somebody gives out another suite under this name, or its owner names it so. If he does, add check-suite=no to the address",
+			t.dir, rel.suite, rel.codename)}
 	}
 	if ahead := rel.date.Sub(a.now()); ahead > maxAhead && !a.stale {
 		return nil, &RefusedError{Reason: fmt.Sprintf("the Release file of %s is of %v, which is %v from now, and apt takes none from the future: set the clock of this machine if that is what is wrong, or add check-valid-until=no to the address",

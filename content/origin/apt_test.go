@@ -410,42 +410,6 @@ func TestAPTSwitches(t *testing.T) {
 	}
 }
 
-// TestAPTHostile has one index of everything that cannot be published.
-func TestAPTHostile(t *testing.T) {
-	s, a := &shelf{}, testArchive()
-	sum := content.Sum([]byte("x")).String()
-	stanza := func(file, size, hash string) string {
-		return "Package: x\nFilename: " + file + "\nSize: " + size + "\nSHA256: " + hash + "\n\n"
-	}
-	a.extra = map[string]string{"main/binary-all/Packages.gz": packGzip(t, stanza("../../etc/passwd", "1", sum)+stanza("/abs", "1", sum)+
-		stanza("pool/neg", "-1", sum)+stanza("pool/huge", "99999999999999999999", sum)+stanza("pool/nohash", "1", "")+stanza("pool/short", "1", "abcd")+
-		stanza("pool/twice", "1", sum)+stanza("pool/twice", "2", sum)+stanza("pool/twice", "1", sum)+stanza("pool/file", "1", sum)+stanza("pool/file/below", "1", sum)+
-		stanza("", "1", sum)+stanza("pool/good", "1", sum)+stanza("./pool/good", "1", sum)+stanza("pool/bell\a", "1", sum)+"Unknown-Field: x\n y\n\n"),
-		"../../../evil/Packages": "x"}
-	a.write(t, s, "stable")
-	paths, _, told, err := collect(t, aptOver(t, s, "suite=stable", Options{}), Before{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pool, bad []string
-	for _, p := range paths {
-		if strings.HasPrefix(p, "pool/") && strings.Count(p, "/") == 1 && p != "pool/main" {
-			pool = append(pool, p)
-		}
-	}
-	for _, b := range told.Bad {
-		bad = append(bad, b.Path)
-	}
-	slices.Sort(bad)
-	if want := []string{"pool/file", "pool/good"}; !slices.Equal(pool, want) {
-		t.Errorf("pool: %q, want %q", pool, want)
-	}
-	want := []string{"../../etc/passwd", "/abs", "dists/stable/../../../evil/Packages", "pool/bell\a", "pool/file/below", "pool/huge", "pool/neg", "pool/nohash", "pool/short", "pool/twice", "x"}
-	if diff := cmp.Diff(want, bad); diff != "" {
-		t.Errorf("bad (-want +got):\n%s", diff)
-	}
-}
-
 func TestAPTParameters(t *testing.T) {
 	for query, want := range map[string]string{
 		"": "names no suite", "component=main": "names no suite", "suite=..": "not allowed", "suite=a/../../b/": "not allowed",

@@ -126,7 +126,7 @@ func (a *apt) readPackages(ctx context.Context, rel *release, named, found []fil
 
 // readPackage reads one index.
 func (a *apt) readPackage(f filed, data []byte, p *pile) error {
-	r, err := unpack(f.path, data, a.longest)
+	r, err := a.unpack(f.path, data)
 	if err != nil {
 		return err
 	}
@@ -180,6 +180,9 @@ func readSources(r io.Reader, want *selection, p *pile) error {
 			if err != nil || strings.Contains(name, "/") {
 				p.refuse(joined(dir, name), fmt.Errorf("source package %.80q: %.200q has no SHA256, or is in another directory", f["package"], name))
 				return nil
+			}
+			if dir == "" {
+				name = strings.Clone(name) // else it keeps the text that it is in
 			}
 			return p.add(filed{path: joined(dir, name), size: size, sum: sum})
 		})

@@ -24,6 +24,8 @@ const (
 // release is what a Release file says, as far as it matters here.
 type release struct {
 	dir           string // such as dists/bookworm; "" for the top
+	suite         string // what it says that it is
+	codename      string
 	date, until   time.Time
 	components    []string
 	architectures []string
@@ -43,7 +45,7 @@ type index struct {
 func parseRelease(dir string, text []byte) (*release, error) {
 	rel := &release{dir: dir}
 	seen := false
-	err := readStanzas(bytes.NewReader(text), []string{"date", "valid-until", "components", "architectures", "acquire-by-hash", "sha256", "sha512"}, func(f map[string]string) (err error) {
+	err := readStanzas(bytes.NewReader(text), []string{"suite", "codename", "date", "valid-until", "components", "architectures", "acquire-by-hash", "sha256", "sha512"}, func(f map[string]string) (err error) {
 		if seen {
 			return errors.New("a Release file has one paragraph, this one has more")
 		}
@@ -54,6 +56,7 @@ func parseRelease(dir string, text []byte) (*release, error) {
 		if rel.until, err = releaseTime(f["valid-until"]); err != nil {
 			return err
 		}
+		rel.suite, rel.codename = f["suite"], f["codename"]
 		rel.components, rel.architectures = strings.Fields(f["components"]), strings.Fields(f["architectures"])
 		rel.byHash = strings.EqualFold(f["acquire-by-hash"], "yes")
 		if f["sha256"] == "" {
@@ -68,6 +71,17 @@ func parseRelease(dir string, text []byte) (*release, error) {
 		return nil, fmt.Errorf("the Release file of %s: %w", path.Join("/", dir), err)
 	}
 	return rel, nil
+}
+
+// isOf reports whether it is that of the suite in a directory, by the rule that apt warns by: its suite or its codename is the name, or what is before the last '/'
+// in it, as in "buster/updates". One that says neither, or lies outside of dists, may be anything.
+func (rel *release) isOf(dir string) bool {
+	name, ok := strings.CutPrefix(dir, "dists/")
+	if !ok || rel.suite == "" && rel.codename == "" {
+		return true
+	}
+	is := func(name string) bool { return name == rel.suite || name == rel.codename }
+	return is(name) || strings.Contains(name, "/") && is(path.Dir(name))
 }
 
 // files takes the indexes, by their SHA256, and by their SHA512 where that is told too.

@@ -21,6 +21,8 @@ import (
 const (
 	// maxKeyringBytes is how long a keyring may be: all keys of Debian's archive have 60 KB.
 	maxKeyringBytes = 16 << 20
+	// maxKeyBlocks is how many armored blocks of keys a file may have: what is between them is looked at once for each.
+	maxKeyBlocks = 256
 	// maxSignatures is how many signatures of one text are tried: Debian's have three.
 	maxSignatures = 16
 	// maxSignatureBytes is how long a detached signature may be.
@@ -63,7 +65,8 @@ func parseKeys(data []byte) (openpgp.EntityList, error) {
 		return openpgp.ReadKeyRing(bytes.NewReader(data))
 	}
 	var all openpgp.EntityList
-	for r := bytes.NewReader(data); ; {
+	r := bytes.NewReader(data)
+	for range maxKeyBlocks {
 		block, err := armor.Decode(r)
 		if errors.Is(err, io.EOF) {
 			return all, nil
@@ -84,16 +87,34 @@ func parseKeys(data []byte) (openpgp.EntityList, error) {
 		data = rest
 		r = bytes.NewReader(data)
 	}
+	return nil, fmt.Errorf("it has more than %d blocks: gpg --dearmor makes one of them", maxKeyBlocks)
 }
 
 // afterArmor gives what follows the first armored block, if that is another one.
 func afterArmor(data []byte) ([]byte, bool) {
-	i := bytes.Index(data, []byte("-----END PGP"))
-	if i < 0 {
+	begin := max(bytes.Index(data, []byte("-----BEGIN PGP")), 0)
+	end := bytes.Index(data[begin:], []byte("-----END PGP"))
+	if end < 0 {
 		return nil, false
 	}
-	rest := data[i+1:]
+	rest := data[begin+end+1:]
 	return rest, bytes.Contains(rest, []byte("-----BEGIN PGP"))
+}
+
+// hold says whether all keys of a file are of the keyring.
+func (k *keyring) hold(data []byte) error {
+	keys, err := parseKeys(data)
+	if err != nil || len(keys) == 0 {
+		return errors.New("no key can be read in it")
+	}
+	for _, e := range keys {
+		if !slices.ContainsFunc(k.keys, func(of *openpgp.Entity) bool {
+			return bytes.Equal(of.PrimaryKey.Fingerprint, e.PrimaryKey.Fingerprint)
+		}) {
+			return fmt.Errorf("the keyring %s has not the key %016X in it: with a keyring it is left out", k.file, e.PrimaryKey.KeyId)
+		}
+	}
+	return nil
 }
 
 // splitSigned gives the text of a clearsigned file and its signature. Nothing may be around it: a reader that takes the wrong part

@@ -14,6 +14,10 @@ import (
 // is named in the index of each.
 const compactAt = 1 << 18
 
+// maxNameBytes is how many bytes the names of all files of a repository may have together: MaxEntries names that are twice as long as those of
+// Debian's pool. What gathers them holds twice as much at most.
+const maxNameBytes = 512 << 20
+
 // stamp512 begins the stamp of a file of which only the SHA512 is told: Open compares it.
 const stamp512 = "sha512:"
 
@@ -33,10 +37,15 @@ type pile struct {
 	bad   []Bad
 	next  int // the length at which it is compacted; 0: compactAt
 	most  int // files at most; 0: MaxEntries
+	names int // bytes of the names of files
+	long  int // bytes of them at most; 0: maxNameBytes
 }
 
 func (p *pile) refuse(path string, err error) {
 	if len(p.bad) < maxBad {
+		if len(path) > content.MaxPath { // ten thousand of these are kept
+			path = strings.Clone(path[:content.MaxPath])
+		}
 		p.bad = append(p.bad, Bad{path, err})
 	}
 }
@@ -55,17 +64,24 @@ func (p *pile) add(f filed) error {
 		return nil
 	}
 	p.files = append(p.files, f)
-	most := cmp.Or(p.most, MaxEntries)
-	if len(p.files) < min(cmp.Or(p.next, compactAt), 2*most) {
+	p.names += f.nameBytes()
+	most, long := cmp.Or(p.most, MaxEntries), cmp.Or(p.long, maxNameBytes)
+	if len(p.files) < min(cmp.Or(p.next, compactAt), 2*most) && p.names < 2*long {
 		return nil
 	}
 	p.compact()
 	p.next = 2 * max(len(p.files), cmp.Or(p.next, compactAt)/2)
-	if len(p.files) > most {
+	switch {
+	case len(p.files) > most:
 		return &RefusedError{Reason: "the repository names more than " + strconv.Itoa(most) + " files: publish parts of it"}
+	case p.names > long:
+		return &RefusedError{Reason: fmt.Sprintf("the names of the repository's files have more than %d bytes together: publish parts of it", long)}
 	}
 	return nil
 }
+
+// nameBytes is what a file takes beside its place in the pile.
+func (f *filed) nameBytes() int { return len(f.path) + len(f.fetch) + len(f.sha512) }
 
 // wanted is Options.wanted, also for the directories that the file is in.
 func (p *pile) wanted(path string) bool {
@@ -83,6 +99,7 @@ func (p *pile) wanted(path string) bool {
 func (p *pile) compact() {
 	slices.SortStableFunc(p.files, func(a, b filed) int { return content.ComparePaths(a.path, b.path) })
 	kept := p.files[:0]
+	p.names = 0
 	for i := 0; i < len(p.files); {
 		f, differs := p.files[i], false
 		dead := f.size < SizeUnknown
@@ -99,6 +116,7 @@ func (p *pile) compact() {
 			f.size = SizeUnknown - 1 // it stays, so that a third name does not bring it back
 		}
 		kept = append(kept, f)
+		p.names += f.nameBytes()
 	}
 	clear(p.files[len(kept):])
 	p.files = kept

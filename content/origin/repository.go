@@ -32,6 +32,9 @@ const (
 	maxHeldBytes = 128 << 20
 	// maxUnpackedBytes is how long an index may be once unpacked: twelve times that of Debian's largest.
 	maxUnpackedBytes = 1 << 30
+	// maxReadBytes is how long all indexes of one listing may be once unpacked: three times those of all suites and architectures that Debian has
+	// today. A hundred thousand of them, each as long as one may be, would take weeks.
+	maxReadBytes = 16 << 30
 )
 
 // errSwitched is the cause of errors of metadata that contradicts itself: most likely the repository is being written.
@@ -39,6 +42,9 @@ var errSwitched = errors.New("the repository changes while it is read, or is bro
 
 // errTooLong is the cause of errors of metadata that goes on where it should have ended.
 var errTooLong = errors.New("it is longer than metadata of its kind may be")
+
+// errReadBytes ends a listing of which no index alone is too long.
+var errReadBytes = &RefusedError{Reason: "unpacked the indexes of the repository are longer than those of any distribution: publish fewer suites, components or architectures of it"}
 
 // A source is where the files of a repository are.
 type source interface {
@@ -62,6 +68,8 @@ type repository struct {
 	shown   string    // the address, without a password
 	warn    sync.Once // that nothing is checked
 	longest int64     // bytes of an unpacked index
+	all     int64     // bytes of all unpacked indexes of a listing
+	left    int64     // of these, for the listing that goes on
 
 	twins [64]sync.Mutex // by the first byte of a digest: the first of several that open an index with several names fetches it
 
@@ -79,7 +87,7 @@ type heldFile struct {
 }
 
 func newRepository(s source, o Options) (*repository, error) {
-	r := &repository{source: s, o: o, pause: switchPause, now: time.Now, longest: maxUnpackedBytes, held: map[content.Digest]*heldFile{}}
+	r := &repository{source: s, o: o, pause: switchPause, now: time.Now, longest: maxUnpackedBytes, all: maxReadBytes, held: map[content.Digest]*heldFile{}}
 	if o.Keyring != "" {
 		keys, err := readKeyring(o.Keyring)
 		if err != nil {
@@ -133,6 +141,29 @@ func (r *repository) openTwin(ctx context.Context, e Entry, offset int64, versio
 		return h.body(e.SHA256, offset, version)
 	}
 	return nil
+}
+
+// unpack reads an index, within what is left for the listing.
+func (r *repository) unpack(name string, data []byte) (io.ReadCloser, error) {
+	in, err := unpack(name, data, r.longest)
+	if err != nil {
+		return nil, err
+	}
+	return &metered{in, &r.left}, nil
+}
+
+// metered ends with an error when what several may read together is used up.
+type metered struct {
+	io.ReadCloser
+	left *int64
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p)
+	if *m.left -= int64(n); *m.left < 0 {
+		return 0, errReadBytes
+	}
+	return n, err
 }
 
 // room reports whether metadata of this size could be held.
@@ -190,7 +221,7 @@ func (h *heldFile) body(d content.Digest, offset int64, version string) *Body {
 func (r *repository) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.requests = 0
+	r.requests, r.left = 0, r.all
 	for _, h := range r.held {
 		h.used = false
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+
 	"swarmnode/content"
 )
 
@@ -122,6 +124,30 @@ func FuzzSigned(f *testing.F) {
 		}
 		if !sameText(got, []byte(text)) {
 			t.Fatalf("%q is accepted, which was not signed", got)
+		}
+	})
+}
+
+func FuzzKeys(f *testing.F) {
+	key := newSigner(f, "archive", testDay.AddDate(-1, 0, 0), 0)
+	var binary, armored bytes.Buffer
+	if err := key.Serialize(&binary); err != nil {
+		f.Fatal(err)
+	}
+	writeArmored(f, &armored, key)
+	f.Add(binary.Bytes())
+	f.Add(armored.Bytes())
+	f.Add(append([]byte("-----END PGP\n"), bytes.Repeat(armored.Bytes(), 2)...))
+	ring := &keyring{file: "ring", keys: openpgp.EntityList{key}}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := parseKeys(data)
+		if ring.hold(data) != nil {
+			return
+		}
+		for _, e := range keys {
+			if err != nil || !bytes.Equal(e.PrimaryKey.Fingerprint, key.PrimaryKey.Fingerprint) {
+				t.Fatalf("a key that the ring has not is taken, %v", err)
+			}
 		}
 	})
 }

@@ -16,7 +16,8 @@ import (
 // An rpm repository is read from repodata/repomd.xml down: rpm+https://HOST/DIRECTORY/, where DIRECTORY holds repodata.
 //
 // What is there is what it names: its files, the packages of the primary index, and, where .treeinfo names images, those. Not
-// there: differences between packages (drpms), files that nothing names, packages that are on another server.
+// there: differences between packages (drpms), files that nothing names, packages that are on another server. With a keyring nothing is there
+// that no signature vouches for: no .treeinfo, and no repomd.xml.key with a key that the keyring has not.
 
 const (
 	repodata = "repodata"
@@ -101,6 +102,11 @@ func (r *rpm) signed(ctx context.Context, t *top, last bool, p *pile) error {
 			return &RefusedError{Reason: fmt.Sprintf("%s is not signed, there is no %s%s: ask for it, or leave out the keyring", name, repomd, end)}
 		case absent(err):
 			continue
+		case err == nil && end == ".key" && r.keys != nil:
+			if err := r.keys.hold(data); err != nil {
+				p.refuse(name+end, err)
+				continue
+			}
 		case err == nil && end == ".asc" && r.keys != nil:
 			signature, bad := dearmor(data)
 			if err = bad; err == nil {
@@ -147,7 +153,7 @@ func (r *rpm) readData(ctx context.Context, t *top, p *pile) error {
 	if err != nil {
 		return err
 	}
-	in, err := unpack(primary.path, packed, r.longest)
+	in, err := r.unpack(primary.path, packed)
 	if err != nil {
 		return err
 	}
@@ -164,6 +170,10 @@ func (r *rpm) readTreeinfo(ctx context.Context, t *top, p *pile) (found bool, er
 		return false, nil
 	} else if err != nil {
 		return false, err
+	}
+	if r.keys != nil {
+		p.refuse(t.is.File, fmt.Errorf("nothing signs %s and what it names: with a keyring it is left out", t.is.File))
+		return false, nil
 	}
 	if err := r.publish(p, t.is.File, t.data, t.mtime); err != nil {
 		return false, err

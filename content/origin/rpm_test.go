@@ -128,6 +128,58 @@ func TestRPMTree(t *testing.T) {
 	}
 }
 
+// TestRPMSignedOnly: with a keyring, what no signature vouches for is left out: else who gives out the repository could put images into it,
+// a key of his own, and by naming a package with another hash have it left out.
+func TestRPMSignedOnly(t *testing.T) {
+	s, r := &shelf{}, testRPM()
+	good, other := newSigner(t, "good", testDay.AddDate(-1, 0, 0), 0), newSigner(t, "other", testDay.AddDate(-1, 0, 0), 0)
+	r.signer = good
+	r.write(t, s)
+	want := s.paths()
+	s.files[".treeinfo"] = "[checksums]\nPackages/a/a-1.rpm = sha256:" + strings.Repeat("0", 64) + "\nimages/boot.iso = sha256:" + strings.Repeat("0", 64) + "\n"
+	o := Options{Access: Access{Keyring: writeKeyring(t, true, good)}}
+	for name, c := range map[string]struct {
+		key []*openpgp.Entity
+		bad []string
+	}{"its key": {[]*openpgp.Entity{good}, []string{".treeinfo"}}, "another": {[]*openpgp.Entity{good, other}, []string{".treeinfo", "repodata/repomd.xml.key"}}, "no key": {nil, []string{".treeinfo", "repodata/repomd.xml.key"}}} {
+		var key strings.Builder
+		for _, k := range c.key {
+			writeArmored(t, &key, k)
+		}
+		s.files["repodata/repomd.xml.key"] = key.String()
+		origin := rpmOver(t, s, o)
+		paths, entries, told, err := collect(t, origin, Before{})
+		var bad []string
+		for _, b := range told.Bad {
+			bad = append(bad, b.Path)
+		}
+		slices.Sort(bad)
+		if got := slices.DeleteFunc(paths, func(p string) bool { return p == "repodata/repomd.xml.key" }); err != nil || !slices.Equal(bad, c.bad) || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, bad %q, paths %q", name, err, bad, got)
+		}
+		if _, is := entries["repodata/repomd.xml.key"]; is != (len(c.bad) == 1) {
+			t.Errorf("%s: the key is there: %v", name, is)
+		}
+		s.requests()
+		if _, _, _, err := collect(t, origin, after(entries, told)); !errors.Is(err, ErrUnchanged) || len(s.requests()) != 1 {
+			t.Errorf("%s: unchanged: %v", name, err)
+		}
+	}
+}
+
+// TestKeyBlocks: the text before a block is looked at again for each that seems to be there.
+func TestKeyBlocks(t *testing.T) {
+	var key strings.Builder
+	writeArmored(t, &key, newSigner(t, "key", testDay.AddDate(-1, 0, 0), 0))
+	keys, err := parseKeys([]byte(strings.Repeat(key.String(), maxKeyBlocks)))
+	if err != nil || len(keys) != maxKeyBlocks {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	if _, err := parseKeys([]byte(strings.Repeat("x-----BEGIN PGP-----END PGP\n", 10*maxKeyBlocks) + key.String())); err == nil {
+		t.Error("the same block is read again and again")
+	}
+}
+
 // TestRPMTreeChanges: a .treeinfo is asked for in each poll where there is one, and its change alone makes a release.
 func TestRPMTreeChanges(t *testing.T) {
 	s, r := &shelf{}, testRPM()

@@ -4,15 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+
+	"swarmnode/content"
 )
 
-func writeArmored(t testing.TB, f *os.File, k *openpgp.Entity) {
+func writeArmored(t testing.TB, f io.Writer, k *openpgp.Entity) {
 	t.Helper()
 	w, err := armor.Encode(f, openpgp.PublicKeyType, nil)
 	if err == nil {
@@ -22,7 +23,7 @@ func writeArmored(t testing.TB, f *os.File, k *openpgp.Entity) {
 		err = w.Close()
 	}
 	if err == nil {
-		_, err = f.WriteString("\n")
+		_, err = io.WriteString(f, "\n")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +101,21 @@ func TestPileCompacts(t *testing.T) {
 	})
 	if err != nil || files != n-1 || len(p.bad) != 1 || p.bad[0].Path != "pool/0/000000" {
 		t.Errorf("%d files, want %d; %v %v", files, n-1, err, p.bad)
+	}
+	long := &pile{o: &Options{}, long: 100 * n}
+	for i := 0; err == nil && i < 10*n; i++ {
+		err = long.add(filed{path: fmt.Sprintf("%0200d", i)})
+	}
+	if err == nil || !strings.Contains(err.Error(), "bytes together") || len(long.files) != n || long.names != 200*n {
+		t.Errorf("long names: %v after %d", err, len(long.files))
+	}
+	err = nil
+	for i := 0; err == nil && i < 10*n; i++ { // the same few again and again
+		err = long.add(filed{path: fmt.Sprintf("%0200d", i%10)})
+	}
+	long.refuse(strings.Repeat("x", 1<<20), errors.New("x"))
+	if len(long.bad[0].Path) != content.MaxPath {
+		t.Errorf("a path of %d bytes is kept", len(long.bad[0].Path))
 	}
 	endless := &pile{o: &Options{}, next: n / 10, most: n}
 	for i := 0; err == nil && i < 10*n; i++ {
