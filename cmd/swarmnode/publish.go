@@ -269,7 +269,9 @@ func (a *app) publishHere(ctx context.Context, n *node.Node, o *publishOptions) 
 	}
 	if !o.json {
 		a.tellTriggers(n.Status(), res)
-		fmt.Fprintf(a.stdout, "\nServing it until you press Ctrl-C.\n")
+		if !a.console.journal {
+			fmt.Fprintf(a.stdout, "\nServing it until you press Ctrl-C.\n")
+		}
 		a.tellGateway(n.Status().Gateway)
 		a.tellDashboard(n.Status().Dashboard)
 	}
