@@ -28,16 +28,17 @@ const maxWrites = 12
 func TestRepositoryCrash(t *testing.T) {
 	t.Parallel()
 	for _, rotate := range []bool{false, true} {
-		for n := 1; ; n++ {
-			p := newPublisher(t, Lifetimes{})
-			p.sign(start, 1, "one")
-			r := p.joined(start)
-			if rotate {
-				if err := p.keys.Rotate(start, p.life, roleRoot, roleTimestamp, roleSnapshot); err != nil {
-					t.Fatal(err)
-				}
+		p := newPublisher(t, Lifetimes{})
+		p.sign(start, 1, "one")
+		atOne := p.joined(start)
+		if rotate {
+			if err := p.keys.Rotate(start, p.life, roleRoot, roleTimestamp, roleSnapshot); err != nil {
+				t.Fatal(err)
 			}
-			next := p.sign(start, 2, "two")
+		}
+		next := p.sign(start, 2, "two")
+		for n := 1; ; n++ {
+			r := copied(t, atOne)
 			r.folder.before = crashAt(n)
 			_, err := r.Verify(start, next)
 			if err == nil {
@@ -67,10 +68,11 @@ func TestRepositoryCrash(t *testing.T) {
 // number, then with the same content, then with the next number. No node may ever see two releases of one number.
 func TestSignerCrash(t *testing.T) {
 	t.Parallel()
+	original := newPublisher(t, Lifetimes{})
+	original.sign(start, 1, "one")
+	atOne := original.joined(start)
 	for n := 1; ; n++ {
-		p := newPublisher(t, Lifetimes{})
-		p.sign(start, 1, "one")
-		r := p.joined(start)
+		p, r := original.twin(), copied(t, atOne)
 		p.signer.folder.before = crashAt(n)
 		_, err := p.signer.Sign(start, release(2, "two"))
 		if err == nil {
@@ -103,10 +105,11 @@ func TestSignerCrash(t *testing.T) {
 
 func TestKeysCrash(t *testing.T) {
 	t.Parallel()
+	original := newPublisher(t, Lifetimes{})
+	original.sign(start, 1, "one")
+	atOne := original.joined(start)
 	for n := 1; ; n++ {
-		p := newPublisher(t, Lifetimes{})
-		p.sign(start, 1, "one")
-		r := p.joined(start)
+		p, r := original.twin(), copied(t, atOne)
 		p.keys.folder.before = crashAt(n)
 		err := p.keys.Rotate(start, p.life, roles()...)
 		if err != nil && (!errors.Is(err, errCrash) || n > maxWrites) {

@@ -72,7 +72,8 @@ func resigned[T metadata.Roles](raw []byte, role string, p *publisher) (out []by
 }
 
 // TestMutations replaces every node of every file and signs again with the true keys, up to the timestamp: whatever a
-// publisher gone mad may sign, no panic is left for recover, and what is accepted says what the good one says.
+// publisher gone mad may sign, no panic is left for recover, and what is accepted says what the good one says. All variants are for
+// .ci/run; else every fourth, so that each wrong value (there are 13, and 15 variants of a member) has its turn.
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	p := newPublisher(t, Lifetimes{})
@@ -84,7 +85,7 @@ func TestMutations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, tried := 0, 0
+	accepted, tried, seen := 0, 0, 0
 	for _, role := range []string{roleTimestamp, roleSnapshot, roleTargets, roleRelease} {
 		name := roleFile(role)
 		for n := range good.Files {
@@ -97,6 +98,9 @@ func TestMutations(t *testing.T) {
 			t.Fatal(err)
 		}
 		mutate(role, doc, func(what string) {
+			if seen++; !thorough && seen%4 != 0 {
+				return
+			}
 			tried++
 			raw, err := json.Marshal(doc)
 			if err != nil {
@@ -116,7 +120,7 @@ func TestMutations(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d of %d variants accepted", accepted, tried)
+	t.Logf("%d of %d variants accepted, of %d that there are", accepted, tried, seen)
 }
 
 // rebuilt puts a changed file into a bundle and signs it and everything above it again.

@@ -242,25 +242,26 @@ func TestStolenOnlineKeys(t *testing.T) {
 // TestAcceptCrash cuts Accept of a request with root, targets and release off before each write; the same request goes on.
 func TestAcceptCrash(t *testing.T) {
 	t.Parallel()
+	original, out := newThreshold(t, roleRoot, roleTargets, roleRelease)
+	if err := original.signer.Accept(start, signedBy(t, original.prepare(1, "one"), out)); err != nil {
+		t.Fatal(err)
+	}
+	atOne := original.joined(start)
+	fresh := filepath.Join(t.TempDir(), "fresh")
+	var changes []Change
+	for _, role := range []string{roleRoot, roleTargets, roleRelease} {
+		changes = append(changes, Change{Role: role, Plan: KeyPlan{Out: fresh}})
+	}
+	req, err := original.signer.Rotate(start, changes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := signedBy(t, req, out)
 	for n := 1; ; n++ {
-		p, out := newThreshold(t, roleRoot, roleTargets, roleRelease)
-		if err := p.signer.Accept(start, signedBy(t, p.prepare(1, "one"), out)); err != nil {
-			t.Fatal(err)
-		}
-		r := p.joined(start)
-		fresh := filepath.Join(t.TempDir(), "fresh")
-		var changes []Change
-		for _, role := range []string{roleRoot, roleTargets, roleRelease} {
-			changes = append(changes, Change{Role: role, Plan: KeyPlan{Out: fresh}})
-		}
-		req, err := p.signer.Rotate(start, changes...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := signedBy(t, req, out)
+		p, r := original.twin(), copied(t, atOne)
 		step := crashAt(n)
 		p.signer.folder.before, p.keys.folder.before = step, step
-		err = p.signer.Accept(start, all)
+		err := p.signer.Accept(start, all)
 		if err != nil && (!errors.Is(err, errCrash) || n > maxWrites) {
 			t.Fatalf("write %d: %v", n, err)
 		}
