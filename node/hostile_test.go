@@ -32,11 +32,14 @@ func startPeer(t *testing.T, setup func(host.Host) error) *p2p.Host {
 	return h
 }
 
+// hangs is how long a hanging peer keeps a stream: who waits for it waits longer than a busy machine takes for all else.
+const hangs = time.Minute
+
 // hanging takes requests for trust files and says nothing.
 func hanging(h host.Host) error {
 	h.SetStreamHandler(topic.PullProtocol, func(s libp2pnet.Stream) {
 		s.Read(make([]byte, 1))
-		time.AfterFunc(time.Minute, func() { s.Reset() })
+		time.AfterFunc(hangs, func() { s.Reset() })
 	})
 	return nil
 }
@@ -107,9 +110,7 @@ func TestHangingPeers(t *testing.T) {
 	}
 	dir := tree(t, "one")
 	master := startNode(t, "master", t.TempDir())
-	began := time.Now()
 	first := master.publish(t, dir)
-	alone := time.Since(began) // with nobody to wait for: how fast this machine is just now
 	for _, b := range boots {
 		if _, err := master.host.Connect(t.Context(), b); err != nil {
 			t.Fatal(err)
@@ -122,8 +123,8 @@ func TestHangingPeers(t *testing.T) {
 	}
 	waitFor(t, first.ID, 1, mirror)
 	write(t, dir, "more", "more")
-	began = time.Now()
-	if res := master.publish(t, dir); res.Release != 2 || time.Since(began) > askHeadsTimeout+3*time.Second+10*alone {
+	began := time.Now()
+	if res := master.publish(t, dir); res.Release != 2 || time.Since(began) > hangs/2 {
 		t.Errorf("publish took %s: %+v", time.Since(began), res)
 	}
 	waitFor(t, first.ID, 2, mirror)
