@@ -324,7 +324,7 @@ killed_run() {
   came=$(($(from_origin) - bytes))
   start_time=$(seconds)
   "serve_$protocol" "$n" "$origin_dir"
-  until_true 60 "$n published after the server came back" published_above "$n" "$release"
+  until_true 120 "$n published after the server came back" published_above "$n" "$release"
   step "figure: $n: killed after $(mib "$came"), $(since "$start_time") s later published; $(mib $(($(from_origin) - bytes - image_bytes))) more than the file came over the wire"
   check "$n: it went on where it was cut" at_most $(($(from_origin) - bytes)) $((image_bytes * 115 / 100 + (8 << 20)))
   release=$(of "$work/$n-home" "$id" release)
