@@ -160,3 +160,58 @@ func TestHomeOfAnotherUser(t *testing.T) {
 		t.Error("a node was opened on it")
 	}
 }
+
+// oldOriginHome is the home of a publisher of version 1 that follows a web server, as it was left behind: release 2 of "site", three
+// files, and a key that was made for it. Its node.key was taken out.
+const oldOriginHome = "testdata/home-origin-1"
+
+// TestOldOriginHome: what an earlier version has fetched from a site is served as it was, the site is followed on, and nothing that has not
+// changed there is fetched again.
+func TestOldOriginHome(t *testing.T) {
+	t.Parallel()
+	home := filepath.Join(t.TempDir(), "home")
+	if err := os.CopyFS(home, os.DirFS(oldOriginHome)); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := filepath.Glob(filepath.Join(home, keysDir, "site", "*.key"))
+	if err != nil || len(keys) != 5 {
+		t.Fatalf("keys %v, %v", keys, err)
+	}
+	for _, k := range keys { // a checkout makes them readable for all
+		if err := os.Chmod(k, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := startWith(t, "master", withGateway(Config{Home: home, Now: oldHomeNow}))
+	c := x.find(t, "site")
+	if c.Release != 2 || !c.Complete || c.Files != 3 || c.Trouble != "" || c.Origin == nil || c.Origin.Every != 3600 || c.Origin.URL != "http://me@127.0.0.1:36241/" {
+		t.Errorf("status: %+v, %+v; want all of release 2, and what it follows", c, c.Origin)
+	}
+	text := strings.Repeat("package\n", 3000)
+	for path, want := range map[string]string{"pool/a%20b.deb": text, "index": "two\n", "pool/empty": ""} {
+		if got := x.ask(t, "GET", "/site/"+path); got.StatusCode != 200 || string(got.body) != want {
+			t.Errorf("%s: %s, %d bytes; want %d", path, got.Status, len(got.body), len(want))
+		}
+	}
+	s := newSite(t)
+	when := time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC)
+	has := func(path, text string) {
+		t.Helper()
+		put(t, filepath.Join(s.dir, path), text)
+		if err := os.Chtimes(filepath.Join(s.dir, path), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has("pool/a b.deb", text)
+	has("index", "two\n")
+	has("pool/empty", "")
+	req := s.from("site")
+	req.Move = true // to the address that it has here
+	if res := publishes(t, x, req); !res.Unchanged || res.Pulled.Files != 0 {
+		t.Errorf("nothing has changed at the site: %+v, %+v", res, res.Pulled)
+	}
+	has("index", "three\n")
+	if res := publishes(t, x, req); res.Release != 3 || res.Pulled.Files != 1 {
+		t.Errorf("one file has: %+v, %+v", res, res.Pulled)
+	}
+}
