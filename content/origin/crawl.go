@@ -114,7 +114,15 @@ func (d *directory) take(entries []Entry, o *Options) {
 			continue
 		}
 		name := strings.TrimPrefix(e.Path[len(d.path):], "/")
-		fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		if e.row != "" {
+			fmt.Fprintf(sum, "%q %o %q\n", name, e.Mode, e.row)
+		} else {
+			fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		}
+		if e.missing != nil {
+			d.bad = append(d.bad, Bad{e.Path, e.missing})
+			continue
+		}
 		d.entries = append(d.entries, e)
 		d.telling = d.telling || e.IsFile() && e.Stamp != ""
 		if e.IsDir() {
