@@ -213,7 +213,7 @@ func (r *rsyncOrigin) Open(ctx context.Context, e Entry, _ int64, _ string) (*Bo
 	case err != nil:
 		return nil, fmt.Errorf("open %q: %w", e.Path, err)
 	case small != nil:
-		return &Body{ReadCloser: small, Size: SizeUnknown}, nil
+		return &Body{ReadCloser: small, Size: SizeUnknown, Whole: true}, nil
 	}
 	return r.openAfter(ctx, e, nil)
 }

@@ -85,7 +85,7 @@ func (r *rsyncOrigin) openAfter(ctx context.Context, e Entry, basis *rsyncBasis)
 
 // after gives the file from where what is here of it ends, if that is its beginning, else all of it.
 func (b *rsyncBody) after() (*Body, error) {
-	body := &Body{ReadCloser: b, Size: SizeUnknown, Version: b.file.version()}
+	body := &Body{ReadCloser: b, Size: SizeUnknown, Version: b.file.version(), Whole: true}
 	if b.basis == nil {
 		return body, nil
 	}

@@ -112,7 +112,7 @@ func TestRsyncGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole, err := origin.Open(t.Context(), got["big"], half, "")
-	if err != nil || whole.Offset != 0 || whole.Version == "" {
+	if err != nil || whole.Offset != 0 || whole.Version == "" || !whole.Whole {
 		t.Fatalf("%+v, %v", whole, err)
 	}
 	version := whole.Version

@@ -272,19 +272,24 @@ func (f *fetcher) mendParts(ctx context.Context, e content.Entry, at origin.Entr
 	if err != nil {
 		return err
 	}
-	defer func() { body.Close() }()
-	here := body.Offset
-	for _, p := range parts {
-		if body.Size >= 0 && uint64(body.Size) != e.Size {
-			return fmt.Errorf("it has %d bytes instead of %d: %w", body.Size, e.Size, store.ErrWrongBytes)
+	defer func() {
+		if body != nil {
+			body.Close()
 		}
-		if p.offset-here > mendSkip && body.Version != "" {
-			next, err := f.cfg.Origin.Open(ctx, at, p.offset, body.Version)
-			if err != nil {
+	}()
+	here, skips := body.Offset, !body.Whole
+	for _, p := range parts {
+		if skips && p.offset-here > mendSkip && body.Version != "" {
+			version := body.Version
+			body.Close() // first: an origin may give only one file at a time, and nobody would read this one
+			if body, err = f.cfg.Origin.Open(ctx, at, p.offset, version); err != nil {
 				return err
 			}
-			body.Close()
-			body, here = next, next.Offset
+			here = body.Offset
+			skips = here > 0
+		}
+		if body.Size >= 0 && uint64(body.Size) != e.Size {
+			return fmt.Errorf("it has %d bytes instead of %d: %w", body.Size, e.Size, store.ErrWrongBytes)
 		}
 		if here > p.offset {
 			return fmt.Errorf("it was opened at %d instead of %d", here, p.offset)

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"swarmnode/content"
+	"swarmnode/content/origin"
 	"swarmnode/content/store"
 )
 
@@ -237,4 +239,48 @@ func TestMendNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.wantMended(0)
+}
+
+// single is a fakeOrigin that has one file open at a time: where others wait, it gives an error.
+type single struct {
+	*fakeOrigin
+	whole bool // it gives a file only from its beginning
+	busy  bool
+}
+
+func (s *single) Open(ctx context.Context, e origin.Entry, offset int64, version string) (*origin.Body, error) {
+	if s.busy {
+		return nil, errors.New("the file before is still open")
+	}
+	if s.whole {
+		version = ""
+	}
+	b, err := s.fakeOrigin.Open(ctx, e, offset, version)
+	if s.busy = err == nil; s.busy {
+		b.Whole, b.ReadCloser = s.whole, freeing{b.ReadCloser, s}
+	}
+	return b, err
+}
+
+type freeing struct {
+	io.ReadCloser
+	s *single
+}
+
+func (f freeing) Close() error {
+	f.s.busy = false
+	return f.ReadCloser.Close()
+}
+
+// TestMendOneAtATime: who looks for the next damaged part does not wait for a file that it keeps from going on by itself, as over rsync,
+// or over FTP with one connection.
+func TestMendOneAtATime(t *testing.T) {
+	for whole, want := range map[bool][]string{false: {"image.deb@0", "image.deb@11534336", "image.deb@5242880"}, true: {"image.deb@0"}} {
+		m := newPuller(t, map[string]fakeFile{"image.deb": {text: string(random(1, 12<<20)), mtime: 1}})
+		m.mustPull()
+		m.pub.cfg.Origin = &single{fakeOrigin: m.origin, whole: whole}
+		image := m.chunksOf("image.deb")
+		m.rot(image[5], image[6], image[11])
+		m.wantMended(3, want...)
+	}
 }
