@@ -225,10 +225,10 @@ func (r *rsyncOrigin) open(ctx context.Context, name string, basis *rsyncBasis) 
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.request(name, basis)
+	b, err := s.request(ctx, name, basis)
 	if err == nil {
 		r.ahead.more(s, name)
-		err = b.begin(ctx)
+		err = b.begin()
 	}
 	switch {
 	case err == nil:
