@@ -109,8 +109,10 @@ func (r *run) askPeers(ctx context.Context) error {
 
 // mendOne puts a lost chunk back into its place. The caller holds taking.
 func (r *run) mendOne(ref content.Ref, t *content.Table, data []byte) error {
-	if err := r.cfg.Arrivals.Mend(ref.Segment, t, ref.Index, data); err != nil {
+	if err := r.cfg.Arrivals.Mend(ref.Segment, t, ref.Index, data); errors.Is(err, store.ErrWrongBytes) {
 		return err
+	} else if err != nil {
+		return &finalError{err}
 	}
 	r.lost.remove([]content.Run{{Segment: ref.Segment, First: ref.Index, Count: 1}})
 	r.pulled.Mended++
@@ -212,17 +214,19 @@ func (l *listings) asBefore(e content.Entry) (at origin.Entry, ok bool) {
 // mendFile fetches what is lost of one file. What cannot be read is left as it is: the rest of the collection goes on, and status says
 // what is damaged.
 func (f *fetcher) mendFile(ctx context.Context, e content.Entry, at origin.Entry, runs []content.Run) error {
-	var wrong error // to ask once more changes nothing
+	var settled error // to ask once more changes nothing
 	err := f.again(ctx, func() error {
 		err := f.mendParts(ctx, e, at, runs)
-		if wrong = nil; errors.Is(err, store.ErrWrongBytes) {
-			wrong, err = err, nil
+		if settled = nil; decided(err) || errors.Is(err, store.ErrWrongBytes) {
+			settled, err = err, nil
 		}
 		return err
 	})
-	err = cmp.Or(err, wrong)
-	refused := (*origin.RefusedError)(nil)
+	err = cmp.Or(err, settled)
+	refused, own := (*origin.RefusedError)(nil), (*finalError)(nil)
 	switch {
+	case errors.As(err, &own):
+		return f.own(e.Path, own.cause)
 	case errors.Is(err, store.ErrWrongBytes) && at.SHA256.IsZero():
 		f.doubt[e.Path] = true
 	case errors.Is(err, store.ErrWrongBytes), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.As(err, &refused):

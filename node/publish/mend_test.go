@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"swarmnode/content"
@@ -195,6 +196,28 @@ func TestMendCannot(t *testing.T) {
 		}
 	}
 	m.wantMended(2, "a@0", "b@0")
+}
+
+// TestMendWithoutRoom: what is wrong here is not asked of the origin again and again.
+func TestMendWithoutRoom(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
+	m.mustPull()
+	a := m.chunksOf("a")[0]
+	m.close()
+	if err := os.Remove(filepath.Join(m.tree, store.ArrivalFile(a.Segment))); err != nil {
+		t.Fatal(err)
+	}
+	m.budget = 1
+	m.open()
+	if _, err := m.refs.Chunk(a, nil); !errors.Is(err, store.ErrNotHere) {
+		t.Fatal(err)
+	}
+	m.origin.opened()
+	var full *store.BudgetError
+	if _, err := m.pull(PullOptions{}); !errors.As(err, &full) || !strings.Contains(err.Error(), "--disk") {
+		t.Errorf("got %v", err)
+	}
+	m.wantOpened("without room", "a@0")
 }
 
 // TestMendAsksPeersFirst: what mirrors have is not fetched from the origin, and what they send is looked at.
