@@ -100,6 +100,10 @@ func (r *run) askPeers(ctx context.Context) error {
 			defer r.taking.Unlock()
 			return r.mendOne(content.Ref{Segment: n, Index: i}, t, data)
 		})
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			r.cfg.Log.Info("mirrors take too long to give what is damaged here: the origin is asked for the rest", "chunks", r.stillLost())
+			break
+		}
 		if err != nil {
 			return err
 		}

@@ -247,6 +247,24 @@ func TestMendAsksPeersFirst(t *testing.T) {
 	m.wantMended(0)
 }
 
+// TestMendHangingPeers: mirrors that take too long are not asked for each segment, and the origin gives what is damaged.
+func TestMendHangingPeers(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
+	m.mustPull()
+	m.origin.edit(func() { m.origin.put("b", fakeFile{text: "two", mtime: 1}) })
+	m.mustPull()
+	m.rot(m.chunksOf("a")[0], m.chunksOf("b")[0])
+	asked := 0
+	m.pub.cfg.Peers = func(context.Context, uint32, *content.Table, content.Bitmap, func(uint32, []byte) error) error {
+		asked++
+		return context.DeadlineExceeded
+	}
+	m.wantMended(2, "a@0", "b@0")
+	if asked != 1 {
+		t.Errorf("asked for %d segments, want one", asked)
+	}
+}
+
 // TestMendNothing: bytes that are right again by themselves, such as those of a backup, are not fetched.
 func TestMendNothing(t *testing.T) {
 	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
