@@ -141,6 +141,7 @@ type Body struct {
 	Size    int64  // bytes of the whole file, or SizeUnknown
 	Mtime   int64  // nanoseconds since 1970; 0: that of the listing stands
 	Version string // says which version of the file this is, for an Open that goes on where this one was cut; "" if it cannot
+	Whole   bool   // it would begin at 0 wherever Open was told to; a Comparer's OpenAfter may go on
 	// Still says, after the last byte, whether the file is still the one that was opened. nil: only another listing can tell.
 	Still func(ctx context.Context) (bool, error)
 }
