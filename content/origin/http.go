@@ -141,7 +141,10 @@ func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (
 func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error) {
 	for again := false; ; again = true {
 		rows, date, err := w.readPage(ctx, dir)
-		if requests++; err != nil {
+		if requests++; err == nil {
+			err = checkPaths(dir, len(rows))
+		}
+		if err != nil {
 			return nil, nil, requests, err
 		}
 		s := w.newSheet(dir, date)
