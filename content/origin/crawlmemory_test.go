@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +61,8 @@ func TestCrawlMemory(t *testing.T) {
 func TestCrawlLongNames(t *testing.T) {
 	long := strings.Repeat("\x01", 1<<20)
 	synctest.Test(t, func(t *testing.T) {
-		slow, asked := make(chan struct{}), 0
+		slow := make(chan struct{})
+		var asked atomic.Int64
 		list := func(_ context.Context, dir string) (out []Entry, bad []Bad, requests int, err error) {
 			switch dir {
 			case "":
@@ -71,7 +73,7 @@ func TestCrawlLongNames(t *testing.T) {
 			case "d0":
 				<-slow
 			}
-			asked++ // of one goroutine after the other
+			asked.Add(1)
 			for range 2 * maxBad / 100 {
 				bad = append(bad, Bad{dir + "/" + long, fmt.Errorf("%w: %s", content.ErrPath, long)})
 			}
@@ -89,8 +91,8 @@ func TestCrawlLongNames(t *testing.T) {
 			done <- err
 		}()
 		synctest.Wait()
-		if asked > 4 {
-			t.Errorf("%d directories full of names that are too long were listed ahead", asked)
+		if n := asked.Load(); n > 4 {
+			t.Errorf("%d directories full of names that are too long were listed ahead", n)
 		}
 		close(slow)
 		if err := <-done; err != nil || len(c.told.Bad) < 10*2*maxBad/100 {

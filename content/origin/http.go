@@ -216,6 +216,9 @@ func (w *web) readPage(ctx context.Context, dir string) ([]row, time.Time, error
 	}
 	req.Header.Set("Accept", acceptIndex)
 	resp, err := w.do(req, http.StatusOK)
+	if dir == "" && errors.Is(err, fs.ErrNotExist) {
+		err = &RefusedError{Reason: "the server has nothing there (404 Not Found): the URL must be that of a directory which it lists"}
+	}
 	if err != nil {
 		return nil, time.Time{}, err
 	}

@@ -3,6 +3,7 @@ package origin
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"path"
 	"strings"
 	"testing"
@@ -62,5 +63,21 @@ func TestHTTPNowhere(t *testing.T) {
 	got, l := list(Before{Memo: memo})
 	if got != "a d d/nowhere d/x " || len(l.Bad) > 0 || l.Memo[memoMissing] != "" || stamps["d/nowhere"] != first {
 		t.Errorf("listed %s, %v, %q, stamp %q after %q", got, l.Bad, l.Memo, stamps["d/nowhere"], first)
+	}
+}
+
+// A URL at which there is nothing has not gone since it was listed: it never was.
+func TestHTTPNothing(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	or, err := Open(t.Context(), server.URL+"/nothing/", Options{AllowPrivate: true, Access: Access{Netrc: "/dev/null"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer or.Close()
+	_, err = or.List(t.Context(), Before{}, func(Entry) error { return nil })
+	refusal(t, "a URL with nothing behind it", err, "404", "must be that of a directory")
+	if err != nil && strings.Contains(err.Error(), "gone since") {
+		t.Errorf("it was never listed: %v", err)
 	}
 }
