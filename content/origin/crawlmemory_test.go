@@ -59,7 +59,7 @@ func TestCrawlMemory(t *testing.T) {
 // Names that cannot be published take memory too: while one directory is waited for, few are listed ahead, and what is told of them is
 // short.
 func TestCrawlLongNames(t *testing.T) {
-	long := strings.Repeat("\x01", 1<<20)
+	long := strings.Repeat("\x01", 1<<16)
 	synctest.Test(t, func(t *testing.T) {
 		slow := make(chan struct{})
 		var asked atomic.Int64
