@@ -73,10 +73,13 @@ type crawler struct {
 	each    func(Entry) error
 	ahead   *ahead
 	told    Listing
-	count   int
-	listed  int     // bytes that the directories take which the walk is in
-	most    int     // of them; maxListedBytes
-	pending []Entry // with Options.Include: directories in which nothing was found so far
+	count   int // paths that were given on
+	visited int // directories, given on or not
+	listed  int // bytes that the directories take which the walk is in
+	most    int // of them; maxListedBytes
+
+	mostPaths int     // in count, and in visited; 0: MaxEntries
+	pending   []Entry // with Options.Include: directories in which nothing was found so far
 }
 
 // directory is one listing.
@@ -201,6 +204,9 @@ func (c *crawler) visit(d *directory) error {
 	if d.err != nil {
 		return d.err
 	}
+	if c.visited++; c.visited > cmp.Or(c.mostPaths, MaxEntries) { // with Options.Include they may go on for ever without a file
+		return c.tooMany()
+	}
 	if c.listed += d.bytes; c.listed > c.most {
 		return &RefusedError{Reason: fmt.Sprintf("%q and the directories that it is in list so much that it takes more than %d MiB of memory: --exclude it, or publish parts of the origin", cmp.Or(d.path, "/"), c.most>>20)}
 	}
@@ -263,13 +269,17 @@ func (c *crawler) refuse(b Bad) {
 	}
 }
 
+func (c *crawler) tooMany() error {
+	return &RefusedError{Reason: "the origin lists more than " + strconv.Itoa(cmp.Or(c.mostPaths, MaxEntries)) + " paths: publish parts of it, or --exclude what loops"}
+}
+
 // emit gives a path on, after the directories that waited for something to be in them.
 func (c *crawler) emit(e Entry) error {
 	pending := c.pending
 	c.pending = nil
 	for _, e := range append(pending, e) {
-		if c.count++; c.count > MaxEntries {
-			return &RefusedError{Reason: "the origin lists more than " + strconv.Itoa(MaxEntries) + " paths: publish parts of it, or --exclude what loops"}
+		if c.count++; c.count > cmp.Or(c.mostPaths, MaxEntries) {
+			return c.tooMany()
 		}
 		if err := c.each(e); err != nil {
 			return err

@@ -56,6 +56,30 @@ func TestCrawlMemory(t *testing.T) {
 	}
 }
 
+// A tree of directories without a file that is wanted has an end too.
+func TestCrawlNothingWanted(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var asked atomic.Int64
+	list := func(_ context.Context, dir string) (out []Entry, bad []Bad, requests int, err error) {
+		if asked.Add(1) == 1000 {
+			stop() // else it goes on for ever
+		}
+		for i := range 3 {
+			out = append(out, Entry{Path: path.Join(dir, fmt.Sprintf("%d-%d", strings.Count(dir, "/"), i)), Mode: content.ModeDir | 0o755})
+		}
+		return out, nil, 1, ctx.Err()
+	}
+	o, err := Options{Include: []string{"*.iso"}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crawler{o: &o, list: list, each: func(Entry) error { return nil }, ahead: newAhead(), most: maxListedBytes, mostPaths: 100}
+	if _, err := c.walk(ctx); !errors.As(err, new(*RefusedError)) {
+		t.Errorf("directories without an end: %v", err)
+	}
+}
+
 // Names that cannot be published take memory too: while one directory is waited for, few are listed ahead, and what is told of them is
 // short.
 func TestCrawlLongNames(t *testing.T) {
