@@ -141,7 +141,10 @@ func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (
 func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error) {
 	for again := false; ; again = true {
 		rows, date, err := w.readPage(ctx, dir)
-		if requests++; err != nil {
+		if requests++; err == nil {
+			err = checkPaths(dir, len(rows))
+		}
+		if err != nil {
 			return nil, nil, requests, err
 		}
 		s := w.newSheet(dir, date)
@@ -213,6 +216,9 @@ func (w *web) readPage(ctx context.Context, dir string) ([]row, time.Time, error
 	}
 	req.Header.Set("Accept", acceptIndex)
 	resp, err := w.do(req, http.StatusOK)
+	if dir == "" && errors.Is(err, fs.ErrNotExist) {
+		err = &RefusedError{Reason: "the server has nothing there (404 Not Found): the URL must be that of a directory which it lists"}
+	}
 	if err != nil {
 		return nil, time.Time{}, err
 	}

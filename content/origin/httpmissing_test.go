@@ -3,6 +3,7 @@ package origin
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"path"
 	"strings"
 	"testing"
@@ -95,5 +96,21 @@ func TestHTTPLoopWithNowhere(t *testing.T) {
 		if got := f.next(); got != want {
 			t.Errorf("later: %q, want %q", got, want)
 		}
+	}
+}
+
+// A URL at which there is nothing has not gone since it was listed: it never was.
+func TestHTTPNothing(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	or, err := Open(t.Context(), server.URL+"/nothing/", Options{AllowPrivate: true, Access: Access{Netrc: "/dev/null"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer or.Close()
+	_, err = or.List(t.Context(), Before{}, func(Entry) error { return nil })
+	refusal(t, "a URL with nothing behind it", err, "404", "must be that of a directory")
+	if err != nil && strings.Contains(err.Error(), "gone since") {
+		t.Errorf("it was never listed: %v", err)
 	}
 }

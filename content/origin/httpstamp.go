@@ -263,7 +263,15 @@ func (w *web) askOne(ctx context.Context, p string) (answer, error) {
 		return answer{}, fmt.Errorf("ask for %q: %w", p, err)
 	}
 	resp.Body.Close()
-	return answer{size: resp.ContentLength, mtime: modified(resp), etag: resp.Header.Get("ETag"), date: dateOf(resp)}, nil
+	return answer{size: resp.ContentLength, mtime: modified(resp), etag: etagOf(resp), date: dateOf(resp)}, nil
+}
+
+// etagOf gives the ETag of an answer; "" if there is none that can be kept.
+func etagOf(resp *http.Response) string {
+	if etag := resp.Header.Get("ETag"); len(etag) <= maxValidator {
+		return etag
+	}
+	return ""
 }
 
 // modified gives when a file changed last; the zero time if the server does not say.
