@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
 	"path/filepath"
 	"strings"
@@ -181,18 +180,18 @@ func checkFrom(rawURL string) error {
 	if strings.HasPrefix(rawURL, "/") {
 		return nil
 	}
-	u, err := url.Parse(rawURL)
-	known := origin.Schemes()
+	u, err := origin.Parse(rawURL)
 	if err != nil {
-		return misuse("--from %s: that is no URL", quote(origin.WithoutPassword(rawURL)))
+		return misuse("--from: %v", err)
 	}
+	known := origin.Schemes()
 	for _, s := range known {
 		if s == u.Scheme {
 			return nil
 		}
 	}
 	// Of two that are as near the first counts: who wrote htp meant the one that most people mean.
-	if near := nearest(u.Scheme, append([]string{"http"}, known...)); near != "" && u.Scheme != "" {
+	if near := nearest(u.Scheme, append([]string{"http"}, known...)); near != "" {
 		return misuse("--from %s: there is no scheme %q; did you mean %q?", origin.WithoutPassword(rawURL), u.Scheme, near)
 	}
 	return misuse("--from %s: it should begin with one of %s, each followed by ://, or be the whole path of a directory", origin.WithoutPassword(rawURL), strings.Join(known, ", "))

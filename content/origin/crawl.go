@@ -22,6 +22,15 @@ const maxAlike = 8
 // maxBad is how many paths that cannot be published are told of; a site with more has another problem.
 const maxBad = 10_000
 
+const (
+	// entryBytes is what a listed path takes in memory beside its text, and directoryBytes what a directory takes more: the sizes of Entry,
+	// and of directory with its channel.
+	entryBytes, directoryBytes = 160, 288
+	// maxListedBytes is how much memory the listing of a directory, with those of all that it is in, may take: four million names in one
+	// directory. The walk holds them until it has gone through, however little of them it has given on.
+	maxListedBytes = 1 << 30
+)
+
 // A lister gives what is in the directory dir, "" for the top: paths are relative to the origin. It is called from several
 // goroutines, and again after an error that may pass. Requests are how many it took.
 type lister func(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error)
@@ -29,10 +38,16 @@ type lister func(ctx context.Context, dir string) (entries []Entry, bad []Bad, r
 // crawl lists a tree one directory at a time and calls each, from this goroutine, in the order of content.ComparePaths.
 // A lister need not sort, choose or check.
 func crawl(ctx context.Context, o *Options, before Before, list lister, each func(Entry) error) (Listing, error) {
+	c := &crawler{o: o, before: before, list: list, each: each, ahead: newAhead(), most: maxListedBytes}
+	return c.walk(ctx)
+}
+
+// walk is crawl.
+func (c *crawler) walk(ctx context.Context) (Listing, error) {
 	ctx, stop := context.WithCancel(ctx)
-	c := &crawler{o: o, before: before, list: list, each: each, ahead: newAhead()}
+	defer stop()
 	var wg sync.WaitGroup
-	for range o.Connections {
+	for range c.o.Connections {
 		wg.Go(func() {
 			for d := c.ahead.next(); d != nil; d = c.ahead.next() {
 				d.load(ctx, c)
@@ -58,8 +73,13 @@ type crawler struct {
 	each    func(Entry) error
 	ahead   *ahead
 	told    Listing
-	count   int
-	pending []Entry // with Options.Include: directories in which nothing was found so far
+	count   int // paths that were given on
+	visited int // directories, given on or not
+	listed  int // bytes that the directories take which the walk is in
+	most    int // of them; maxListedBytes
+
+	mostPaths int     // in count, and in visited; 0: MaxEntries
+	pending   []Entry // with Options.Include: directories in which nothing was found so far
 }
 
 // directory is one listing.
@@ -70,6 +90,7 @@ type directory struct {
 	entries  []Entry
 	subs     []*directory // one for each directory in entries, in order
 	bad      []Bad
+	bytes    int // that all this takes
 	requests int
 	print    [sha256.Size]byte // of all that it says; see loops
 	telling  bool              // there is a file with a stamp in it
@@ -95,6 +116,25 @@ func (d *directory) load(ctx context.Context, c *crawler) {
 	case d.err == nil:
 		d.take(entries, c.o)
 	}
+	if len(d.bad) > maxBad {
+		d.bad = slices.Clone(d.bad[:maxBad])
+	}
+	for i, b := range d.bad {
+		d.bad[i] = b.short()
+		d.bytes += entryBytes + 2*len(d.bad[i].Path)
+	}
+}
+
+// short gives it with no more of a path than one may have: names in a listing may be a megabyte long.
+func (b Bad) short() Bad {
+	const most = 4 * content.MaxPath // each byte of a name may be quoted, as \x00
+	if len(b.Path) > content.MaxPath {
+		b.Path = strings.Clone(b.Path[:content.MaxPath])
+	}
+	if text := b.Err.Error(); len(text) > most {
+		b.Err = fmt.Errorf("%w: %s…", content.ErrPath, strings.ToValidUTF8(text[:most], ""))
+	}
+	return b
 }
 
 // take sorts, chooses and checks what was listed.
@@ -114,11 +154,21 @@ func (d *directory) take(entries []Entry, o *Options) {
 			continue
 		}
 		name := strings.TrimPrefix(e.Path[len(d.path):], "/")
-		fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		if e.row != "" {
+			fmt.Fprintf(sum, "%q %o %q\n", name, e.Mode, e.row)
+		} else {
+			fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		}
+		if e.missing != nil {
+			d.bad = append(d.bad, Bad{e.Path, e.missing})
+			continue
+		}
 		d.entries = append(d.entries, e)
+		d.bytes += entryBytes + len(e.Path) + len(e.Target) + len(e.Stamp)
 		d.telling = d.telling || e.IsFile() && e.Stamp != ""
 		if e.IsDir() {
 			d.subs = append(d.subs, newDirectory(e.Path, d))
+			d.bytes += directoryBytes
 		}
 	}
 	sum.Sum(d.print[:0])
@@ -162,6 +212,13 @@ func (c *crawler) visit(d *directory) error {
 	if d.err != nil {
 		return d.err
 	}
+	if c.visited++; c.visited > cmp.Or(c.mostPaths, MaxEntries) { // with Options.Include they may go on for ever without a file
+		return c.tooMany()
+	}
+	if c.listed += d.bytes; c.listed > c.most {
+		return &RefusedError{Reason: fmt.Sprintf("%q and the directories that it is in list so much that it takes more than %d MiB of memory: --exclude it, or publish parts of the origin", cmp.Or(d.path, "/"), c.most>>20)}
+	}
+	defer func() { c.listed -= d.bytes }()
 	for _, b := range d.bad {
 		c.refuse(b)
 	}
@@ -220,13 +277,17 @@ func (c *crawler) refuse(b Bad) {
 	}
 }
 
+func (c *crawler) tooMany() error {
+	return &RefusedError{Reason: "the origin lists more than " + strconv.Itoa(cmp.Or(c.mostPaths, MaxEntries)) + " paths: publish parts of it, or --exclude what loops"}
+}
+
 // emit gives a path on, after the directories that waited for something to be in them.
 func (c *crawler) emit(e Entry) error {
 	pending := c.pending
 	c.pending = nil
 	for _, e := range append(pending, e) {
-		if c.count++; c.count > MaxEntries {
-			return &RefusedError{Reason: "the origin lists more than " + strconv.Itoa(MaxEntries) + " paths: publish parts of it, or --exclude what loops"}
+		if c.count++; c.count > cmp.Or(c.mostPaths, MaxEntries) {
+			return c.tooMany()
 		}
 		if err := c.each(e); err != nil {
 			return err

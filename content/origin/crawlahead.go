@@ -10,9 +10,9 @@ import (
 const (
 	// aheadMost is how many directories are listed before they are needed: while one is waited for, a minute's worth of the others.
 	aheadMost = 256
-	// aheadEntries is how many paths these hold before no further one is begun: about 50 MiB. The page of one directory may be as
-	// large as MaxDirectoryBytes says, and each goroutine may have one.
-	aheadEntries = 1 << 18
+	// aheadMemory is how much memory these take before no further one is begun: a quarter of a million paths. The page of one directory
+	// may be as large as MaxDirectoryBytes says, and each goroutine may have one.
+	aheadMemory = 64 << 20
 )
 
 // ahead are the directories that are known and not listed. Those that a walk needs first are listed first; each that is listed brings
@@ -23,14 +23,14 @@ type ahead struct {
 	waiting waiting
 	needed  *directory // what the walk waits for, whatever the limits say
 	lists   int        // that nobody has used, with those that are being made
-	entries int        // in those that are made
+	bytes   int        // that those take which are made
 	stopped bool
 
-	mostLists, mostEntries int
+	mostLists, mostBytes int
 }
 
 func newAhead() *ahead {
-	a := &ahead{mostLists: aheadMost, mostEntries: aheadEntries}
+	a := &ahead{mostLists: aheadMost, mostBytes: aheadMemory}
 	a.changed = sync.NewCond(&a.mu)
 	return a
 }
@@ -43,7 +43,7 @@ func (a *ahead) next() *directory {
 		if a.stopped {
 			return nil
 		}
-		room := a.lists < a.mostLists && a.entries < a.mostEntries
+		room := a.lists < a.mostLists && a.bytes < a.mostBytes
 		if len(a.waiting) > 0 && (room || a.waiting[0] == a.needed) {
 			a.lists++
 			return heap.Pop(&a.waiting).(*directory)
@@ -58,7 +58,7 @@ func (a *ahead) loaded(d *directory) {
 	loops := d.loops()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.entries += len(d.entries)
+	a.bytes += d.bytes
 	if d.err == nil && !loops {
 		a.offer(d.subs...)
 	}
@@ -85,7 +85,7 @@ func (a *ahead) need(d *directory) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lists--
-	a.entries -= len(d.entries)
+	a.bytes -= d.bytes
 	a.changed.Broadcast()
 }
 

@@ -79,11 +79,11 @@ func TestCrawlAheadEnds(t *testing.T) {
 	})
 }
 
-// So many paths are in memory, however few directories they are in.
-func TestCrawlAheadEntries(t *testing.T) {
+// So much is in memory, however few directories it is in.
+func TestCrawlAheadBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAhead()
-		a.mostEntries = 10
+		a.mostBytes = 10
 		top := newDirectory("", nil)
 		for _, p := range []string{"c", "a", "b"} {
 			top.subs = append(top.subs, newDirectory(p, top))
@@ -94,7 +94,7 @@ func TestCrawlAheadEntries(t *testing.T) {
 			if d.path != want {
 				t.Errorf("%q is listed before %q", d.path, want)
 			}
-			d.entries = make([]Entry, 5)
+			d.bytes = 5
 			a.loaded(d)
 			close(d.done)
 		}
@@ -102,7 +102,7 @@ func TestCrawlAheadEntries(t *testing.T) {
 		go func() { third <- a.next() }()
 		synctest.Wait()
 		if len(third) > 0 {
-			t.Error("a third is begun although those before have as many paths as there may be")
+			t.Error("a third is begun although those before have as many bytes as there may be")
 		}
 		a.need(top.subs[1])
 		if d := <-third; d.path != "c" {

@@ -133,6 +133,9 @@ func (f *ftp) List(ctx context.Context, before Before, each func(Entry) error) (
 				requests += began // of the login
 			}
 			lines, err := c.readDir(ctx, dir)
+			if err == nil {
+				err = checkPaths(dir, len(lines))
+			}
 			if err != nil {
 				return err
 			}

@@ -87,15 +87,21 @@ type ftpData struct {
 	raw   net.Conn
 	stop  func() bool
 	until time.Time // the end of all patience; zero: none
+	pace
 }
 
 func (d *ftpData) Read(p []byte) (int, error) {
-	end := time.Now().Add(d.c.f.o.Timeout)
+	began := time.Now()
+	end := began.Add(d.c.f.o.Timeout)
 	if !d.until.IsZero() && d.until.Before(end) {
 		end = d.until
 	}
 	_ = d.raw.SetDeadline(end)
-	return d.conn.Read(p)
+	n, err := d.conn.Read(p)
+	if err == nil && d.until.IsZero() {
+		err = d.check(n, time.Since(began), d.c.f.o.Timeout)
+	}
+	return n, err
 }
 
 func (d *ftpData) close() {

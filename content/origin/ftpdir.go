@@ -95,7 +95,11 @@ func (c *ftpConn) lines(ctx context.Context, port int, dir, command string) ([]f
 		}
 		return nil, err
 	}
-	var out []ftpLine
+	return parseFTP(raw, dir, command, c.f.now(), maxRows)
+}
+
+// parseFTP reads a listing of at most so many names.
+func parseFTP(raw, dir, command string, now time.Time, most int) (out []ftpLine, err error) {
 	strange, count := "", 0
 	understood := false
 	for line := range strings.SplitSeq(strings.TrimSuffix(raw, "\n"), "\n") {
@@ -107,9 +111,11 @@ func (c *ftpConn) lines(ctx context.Context, port int, dir, command string) ([]f
 			}
 			l, err = parseMLSD(line)
 		} else {
-			l, err = parseLIST(line, c.f.now())
+			l, err = parseLIST(line, now)
 		}
 		switch {
+		case len(out) >= most:
+			return nil, errTooManyRows(most)
 		case err == nil:
 			out = append(out, l)
 			understood = true

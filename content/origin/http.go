@@ -141,12 +141,15 @@ func (w *web) List(ctx context.Context, before Before, each func(Entry) error) (
 func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []Bad, requests int, err error) {
 	for again := false; ; again = true {
 		rows, date, err := w.readPage(ctx, dir)
-		if requests++; err != nil {
+		if requests++; err == nil {
+			err = checkPaths(dir, len(rows))
+		}
+		if err != nil {
 			return nil, nil, requests, err
 		}
 		s := w.newSheet(dir, date)
 		bad = w.judge(s, rows)
-		gone, n, err := s.settleAll(ctx)
+		n, err := s.settleAll(ctx)
 		if requests += n; err != nil {
 			return nil, nil, requests, err
 		}
@@ -154,7 +157,7 @@ func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []B
 			w.mu.Lock()
 			w.files += s.files
 			w.mu.Unlock()
-			return s.entries, append(bad, gone...), requests, nil
+			return s.entries, bad, requests, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -213,6 +216,9 @@ func (w *web) readPage(ctx context.Context, dir string) ([]row, time.Time, error
 	}
 	req.Header.Set("Accept", acceptIndex)
 	resp, err := w.do(req, http.StatusOK)
+	if dir == "" && errors.Is(err, fs.ErrNotExist) {
+		err = &RefusedError{Reason: "the server has nothing there (404 Not Found): the URL must be that of a directory which it lists"}
+	}
 	if err != nil {
 		return nil, time.Time{}, err
 	}

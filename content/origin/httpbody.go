@@ -103,7 +103,7 @@ func contentRange(resp *http.Response) (first, size int64, ok bool) {
 // validator gives what an If-Range may say later: a strong ETag, or a Last-Modified that cannot be of two versions because it is
 // older than the answer by more than a second (RFC 9110, 8.8.2.2 and 13.1.5). "" if there is neither.
 func validator(resp *http.Response) string {
-	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) && len(etag) > 2 {
+	if etag := etagOf(resp); strings.HasPrefix(etag, `"`) && len(etag) > 2 {
 		return etag
 	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
@@ -144,8 +144,27 @@ type steady struct {
 	within time.Duration
 	timer  *time.Timer
 	silent atomic.Bool
+	pace
+}
+
+// pace is how fast an origin sends, while somebody waits.
+type pace struct {
 	waited time.Duration
 	got    int64
+}
+
+// check takes what came in a while, and says whether it is enough on the average of a timeout.
+func (p *pace) check(n int, took, within time.Duration) error {
+	p.waited += took
+	p.got += int64(n)
+	if p.waited < within {
+		return nil
+	}
+	if float64(p.got) < p.waited.Seconds()*slowest {
+		return fmt.Errorf("the origin sent %d bytes in %v: less than %d a second is as good as nothing", p.got, p.waited.Round(time.Second), slowest)
+	}
+	*p = pace{}
+	return nil
 }
 
 // newSteady makes one; stop ends a Read of r that waits.
@@ -165,19 +184,15 @@ func (s *steady) Read(b []byte) (int, error) {
 	start := time.Now()
 	n, err := s.r.Read(b)
 	s.timer.Stop()
-	s.waited += time.Since(start)
-	s.got += int64(n)
+	slow := s.check(n, time.Since(start), s.within)
 	if err == io.EOF {
 		return n, err
 	}
 	if s.silent.Load() {
 		return n, fmt.Errorf("the origin has been silent for %v", s.within)
 	}
-	if s.waited >= s.within {
-		if float64(s.got) < s.waited.Seconds()*slowest {
-			return n, fmt.Errorf("the origin sent %d bytes in %v: less than %d a second is as good as nothing", s.got, s.waited.Round(time.Second), slowest)
-		}
-		s.waited, s.got = 0, 0
+	if slow != nil {
+		return n, slow
 	}
 	return n, err
 }

@@ -21,6 +21,13 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
+const (
+	// maxHeaderBytes is how long the head of an answer may be: eight times what common servers send at most.
+	maxHeaderBytes = 64 << 10
+	// maxValidator is how long an ETag may be that is kept, one for each file: theirs have 100 bytes at most.
+	maxValidator = 1 << 10
+)
+
 // maxRedirects is how many redirects are followed, as browsers do.
 const maxRedirects = 10
 
@@ -41,7 +48,9 @@ func newClient(o *Options, base *url.URL, secret bool) (*http.Client, error) {
 		IdleConnTimeout:       o.Timeout,
 		TLSHandshakeTimeout:   dialTimeout,
 		ResponseHeaderTimeout: o.Timeout,
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: o.Timeout / 2, PingTimeout: dialTimeout},
+
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: o.Timeout / 2, PingTimeout: dialTimeout},
 	}
 	return &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		switch {

@@ -12,6 +12,18 @@ import (
 // page of that length could have 6 million, and a GiB of them in memory.
 const maxRows = 400_000
 
+// maxPathBytes is how many bytes the paths of one directory may have together that are longer by the directory's own than the names in the
+// listing are: maxRows of 600 bytes.
+const maxPathBytes = 256 << 20
+
+// checkPaths refuses so many names in a directory that their paths take too much memory.
+func checkPaths(dir string, names int) error {
+	if names*len(dir) > maxPathBytes {
+		return &RefusedError{Reason: fmt.Sprintf("%.100q… lists %d names, and their paths have more than %d MiB together: --exclude it", dir, names, maxPathBytes>>20)}
+	}
+	return nil
+}
+
 func errTooManyRows(most int) error {
 	return &RefusedError{Reason: fmt.Sprintf("the listing has more than %d names: --exclude it, or have it split into directories", most)}
 }

@@ -16,6 +16,9 @@ import (
 // errNoIndex says that a page is none.
 var errNoIndex = errors.New("it is not an index")
 
+// maxTold is how long time and size of a row may be together: a time to the nanosecond has 35 bytes, a size 19. They are kept for each file.
+const maxTold = 100
+
 // jsonRow is one element of a JSON index, of nginx (autoindex_format json: type, mtime) or of caddy (is_dir, mod_time, mode).
 type jsonRow struct {
 	Name  string      `json:"name"`
@@ -78,7 +81,7 @@ func (j *jsonRow) row() row {
 	if bad != nil {
 		t, bad = time.Parse(time.RFC3339Nano, told)
 	}
-	if bad == nil {
+	if bad == nil && len(told)+len(j.Size) <= maxTold {
 		r.mtime = t.UTC()
 		r.text = told + " " + j.Size.String()
 		r.exact = err == nil

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func Open(ctx context.Context, rawURL string, o Options) (Origin, error) {
 	if strings.HasPrefix(rawURL, "/") {
 		return openLocal(ctx, &url.URL{Scheme: "file", Path: rawURL}, o)
 	}
-	u, err := parse(rawURL)
+	u, err := Parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -74,15 +75,19 @@ func Open(ctx context.Context, rawURL string, o Options) (Origin, error) {
 // Schemes are those of the URLs that Open takes, sorted.
 func Schemes() []string { return slices.Sorted(maps.Keys(openers())) }
 
-// parse is url.Parse with errors that people can do something with, and that have no password in them.
-func parse(rawURL string) (*url.URL, error) {
+// Parse is url.Parse with errors that people can do something with, and that have no password in them.
+func Parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err == nil && u.Scheme != "" && u.Opaque == "" {
 		return u, nil
 	}
 	shown := WithoutPassword(rawURL)
 	host, dir, remote := strings.Cut(shown, ":")
+	port, _, _ := strings.Cut(dir, "/")
+	_, noPort := strconv.ParseUint(port, 10, 16)
 	switch {
+	case remote && host != "" && !strings.ContainsAny(host, "/@") && noPort == nil:
+		return nil, &RefusedError{Reason: fmt.Sprintf("%q is not a URL: say https://%[1]s, or http://", shown)}
 	case remote && host != "" && !strings.Contains(host, "/") && !strings.HasPrefix(dir, "//"):
 		module, daemon := strings.CutPrefix(dir, ":")
 		if daemon {

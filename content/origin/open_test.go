@@ -12,6 +12,9 @@ func TestOpenRefuses(t *testing.T) {
 		{"ssh://me:secret@example.org/x", `ssh://me@example.org/x: there is no scheme "ssh"`},
 		{"me@example.org:site", "sftp://me@example.org/site"},
 		{"me@example.org::module/x", "rsync://me@example.org/module/x"},
+		{"example.org::module/x", "rsync://example.org/module/x"},
+		{"127.0.0.1:8080/x", "https://127.0.0.1:8080/x"},
+		{"localhost:8080", "https://localhost:8080"},
 		{"./site", "nor the whole path of a directory"},
 		{"", "nor the whole path of a directory"},
 		{"http://me:sec ret%@example.org/", "is not a URL"},
@@ -70,7 +73,7 @@ func FuzzOpen(f *testing.F) {
 		if got := WithoutPassword(raw); strings.Contains(got, password) {
 			t.Errorf("%q: %q", raw, got)
 		}
-		if _, err := parse(raw); err != nil && strings.Contains(err.Error(), password) {
+		if _, err := Parse(raw); err != nil && strings.Contains(err.Error(), password) {
 			t.Errorf("%q: %v", raw, err)
 		}
 		if o, err := Open(t.Context(), raw, Options{}); err == nil {

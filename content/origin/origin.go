@@ -77,6 +77,9 @@ type Entry struct {
 	SHA256 content.Digest // what verified metadata of the origin says of the content; zero where nothing does
 	Fetch  string         // path to fetch it from, if that is not Path: a by-hash name
 	Last   bool           // an index: it is fetched after all others
+
+	row     string // what the page of its directory says of it, where Stamp or Size say what was asked for besides: loops are told by it
+	missing error  // it is listed, and there is nothing
 }
 
 // IsDir reports whether it is a directory.

@@ -58,7 +58,7 @@ func lasting(resp *http.Response) string {
 	if t := modified(resp); !t.IsZero() && (err != nil || date.Sub(t) <= time.Second) {
 		return ""
 	}
-	if etag := resp.Header.Get("ETag"); strings.HasSuffix(etag, `"`) {
+	if etag := etagOf(resp); strings.HasSuffix(etag, `"`) {
 		return etag
 	}
 	return resp.Header.Get("Last-Modified")

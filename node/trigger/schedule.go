@@ -9,6 +9,9 @@ const (
 	firstBackoff = 15 * time.Second
 	// maxBackoff is the longest pause, unless the interval is shorter.
 	maxBackoff = time.Hour
+	// maxAfter is how long an origin is left alone because it asks for it. One wrong Retry-After could end all following else: it may say
+	// 68 years.
+	maxAfter = 24 * time.Hour
 	// settle is how long a run waits after the first hint that a directory has changed: files come in bunches.
 	settle = 500 * time.Millisecond
 	// jitter is how much of the interval the next run may be earlier or later, so that followers of one origin do not come together.
@@ -71,7 +74,7 @@ func (s *schedule) ended(now time.Time, failed bool, after time.Duration, chance
 		return
 	}
 	s.failures++
-	wait := max(spread(s.backoff(), chance), after)
+	wait := max(spread(s.backoff(), chance), min(after, maxAfter))
 	s.pause = now.Add(wait)
 	s.next = s.pause // also without an interval: what was begun is to be finished
 }

@@ -60,6 +60,8 @@ func TestScheduleFailures(t *testing.T) {
 	s.began()
 	s.ended(at(0), true, 10*time.Minute, middle)
 	s.want(t, "Retry-After", 10*time.Minute, Interval)
+	s.ended(at(0), true, 68*365*24*time.Hour, 0.5)
+	s.want(t, "Retry-After of 68 years", maxAfter, Interval)
 	s.began()
 	s.ended(at(0), false, 0, middle)
 	s.want(t, "success", time.Minute, Interval)
