@@ -15,8 +15,13 @@ import (
 	"swarmnode/content/store"
 )
 
-// mendSkip is how many bytes that are not needed are read to come to those that are: more cost as much as asking anew.
-const mendSkip = 1 << 20
+const (
+	// mendSkip is how many bytes that are not needed are read to come to those that are: more cost as much as asking anew.
+	mendSkip = 1 << 20
+	// mendRest is how many are read behind them of a Whole file: an origin that gives no other hangs up if it is not read to its end,
+	// and lists all that it has when it is asked for the next file.
+	mendRest = 64 << 20
+)
 
 // mending is what one Publish of an origin does about chunks of the last release whose bytes are damaged here. The index has no place
 // for them any more: who read them last, the scrubber or a peer, found that out.
@@ -307,28 +312,41 @@ func (f *fetcher) mendParts(ctx context.Context, e content.Entry, at origin.Entr
 		}
 		here = p.offset + int64(p.table.Chunk(p.Index).Size)
 	}
+	if rest := int64(e.Size) - here; body.Whole && rest <= mendRest {
+		return f.skip(ctx, body, rest+1) // with the end
+	}
+	return nil
+}
+
+// skip reads over some bytes. That there are fewer is found out by who wants what comes then.
+func (f *fetcher) skip(ctx context.Context, body io.Reader, n int64) error {
+	block := f.blocks.Get().(*[arriveBlock]byte)
+	defer f.blocks.Put(block)
+	for n > 0 {
+		m, err := f.fill(ctx, body, block[:min(n, int64(len(block)))])
+		f.counted(m)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n -= int64(m)
+	}
 	return nil
 }
 
 // mendPart reads over some bytes, then a chunk.
 func (f *fetcher) mendPart(ctx context.Context, body io.Reader, p part, over int64) error {
-	block := f.blocks.Get().(*[arriveBlock]byte)
-	defer f.blocks.Put(block)
-	read := func(n int) error {
-		n, err := f.fill(ctx, body, block[:n])
-		f.counted(n)
-		if err == io.EOF {
-			err = nil
-		}
+	if err := f.skip(ctx, body, over); err != nil {
 		return err
 	}
-	for ; over > 0; over -= min(over, int64(len(block))) {
-		if err := read(int(min(over, int64(len(block))))); err != nil {
-			return err
-		}
-	}
+	block := f.blocks.Get().(*[arriveBlock]byte)
+	defer f.blocks.Put(block)
 	size := int(p.table.Chunk(p.Index).Size)
-	if err := read(size); err != nil {
+	n, err := f.fill(ctx, body, block[:size])
+	f.counted(n)
+	if err != nil && err != io.EOF {
 		return err
 	}
 	f.taking.Lock()
