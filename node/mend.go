@@ -48,7 +48,7 @@ func (n *Node) fromPeers(c *collection) func(context.Context, uint32, *content.T
 				}
 			}
 		}
-		return nil
+		return asking.Err() // one that hangs would do so for each segment
 	}
 }
 

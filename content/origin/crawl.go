@@ -25,7 +25,7 @@ const maxBad = 10_000
 const (
 	// entryBytes is what a listed path takes in memory beside its text, and directoryBytes what a directory takes more: the sizes of Entry,
 	// and of directory with its channel.
-	entryBytes, directoryBytes = 128, 288
+	entryBytes, directoryBytes = 160, 288
 	// maxListedBytes is how much memory the listing of a directory, with those of all that it is in, may take: four million names in one
 	// directory. The walk holds them until it has gone through, however little of them it has given on.
 	maxListedBytes = 1 << 30
@@ -154,7 +154,15 @@ func (d *directory) take(entries []Entry, o *Options) {
 			continue
 		}
 		name := strings.TrimPrefix(e.Path[len(d.path):], "/")
-		fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		if e.row != "" {
+			fmt.Fprintf(sum, "%q %o %q\n", name, e.Mode, e.row)
+		} else {
+			fmt.Fprintf(sum, "%q %o %d %d %q %q\n", name, e.Mode, e.Size, e.Mtime, e.Target, e.Stamp)
+		}
+		if e.missing != nil {
+			d.bad = append(d.bad, Bad{e.Path, e.missing})
+			continue
+		}
 		d.entries = append(d.entries, e)
 		d.bytes += entryBytes + len(e.Path) + len(e.Target) + len(e.Stamp)
 		d.telling = d.telling || e.IsFile() && e.Stamp != ""

@@ -149,7 +149,7 @@ func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []B
 		}
 		s := w.newSheet(dir, date)
 		bad = w.judge(s, rows)
-		gone, n, err := s.settleAll(ctx)
+		n, err := s.settleAll(ctx)
 		if requests += n; err != nil {
 			return nil, nil, requests, err
 		}
@@ -157,7 +157,7 @@ func (w *web) readDir(ctx context.Context, dir string) (entries []Entry, bad []B
 			w.mu.Lock()
 			w.files += s.files
 			w.mu.Unlock()
-			return s.entries, append(bad, gone...), requests, nil
+			return s.entries, bad, requests, nil
 		}
 		select {
 		case <-ctx.Done():

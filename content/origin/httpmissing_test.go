@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A symlink to nowhere is on the page like a file. Once its reader has not found it, listings ask for it, leave it out and say so; and
@@ -63,6 +64,38 @@ func TestHTTPNowhere(t *testing.T) {
 	got, l := list(Before{Memo: memo})
 	if got != "a d d/nowhere d/x " || len(l.Bad) > 0 || l.Memo[memoMissing] != "" || stamps["d/nowhere"] != first {
 		t.Errorf("listed %s, %v, %q, stamp %q after %q", got, l.Bad, l.Memo, stamps["d/nowhere"], first)
+	}
+}
+
+// A link to its own directory is told by what the page says, even though a name on it was found to be nothing in one of the two and not
+// asked for in the other, and another file is asked for in one only.
+func TestHTTPLoopWithNowhere(t *testing.T) {
+	s, at := newSite(t, map[string]string{"links/loop/none": "", "links/nowhere": "2", "links/x": "3", "links/y": "4"})
+	s.first = func(w http.ResponseWriter, r *http.Request) bool {
+		for strings.Contains(r.URL.Path, "/loop/") {
+			r.URL.Path = strings.Replace(r.URL.Path, "/loop/", "/", 1)
+		}
+		if path.Base(r.URL.Path) == "nowhere" {
+			http.NotFound(w, r)
+			return true
+		}
+		return false
+	}
+	s.put("links/y", "4", s.now.Add(-time.Minute)) // young: the server is asked, and its next listing says it again
+	f := follow(t, at, Options{})
+	if got := f.next(); got != "!links/loop links links/nowhere links/x links/y" {
+		t.Fatalf("first: %q", got)
+	}
+	if _, err := f.o.Open(t.Context(), Entry{Path: "links/nowhere"}, 0, ""); !errors.Is(err, ErrGone) {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.now = s.now.Add(10 * time.Minute)
+	s.mu.Unlock()
+	for _, want := range []string{"!links/loop !links/nowhere -links/nowhere", "!links/loop !links/nowhere"} {
+		if got := f.next(); got != want {
+			t.Errorf("later: %q, want %q", got, want)
+		}
 	}
 }
 

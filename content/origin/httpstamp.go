@@ -89,7 +89,7 @@ func (s *sheet) judge(e Entry, r row) {
 	before, _ := s.w.before.Find(e.Path)
 	text, asked, _ := strings.Cut(before.Stamp, stampAsked)
 	known := before.Stamp != "" && text == r.text
-	e.Stamp = r.text
+	e.Stamp, e.row = r.text, r.text
 	q := question{index: len(s.entries), row: r, young: r.young(s.date)}
 	audit := false
 	switch {
@@ -148,7 +148,7 @@ func (s *sheet) settle(q *question, a answer) {
 		s.audit(q, a)
 		return
 	case q.row.text == "":
-		e.Stamp, e.Size = said, a.size
+		e.Stamp, e.Size, e.row = said, a.size, strings.TrimSuffix(said, stampYoung)
 	case said != "":
 		e.Stamp += said
 		s.asked = s.date.Unix()
@@ -157,35 +157,27 @@ func (s *sheet) settle(q *question, a answer) {
 	}
 }
 
-// settleAll asks the server for what is to be asked, and takes out what is not there. n are the requests.
-func (s *sheet) settleAll(ctx context.Context) (bad []Bad, n int, err error) {
+// settleAll asks the server for what is to be asked. n are the requests.
+func (s *sheet) settleAll(ctx context.Context) (n int, err error) {
 	answers, n, err := s.askAll(ctx)
 	if err != nil {
-		return nil, n, err
+		return n, err
 	}
-	gone := map[int]bool{}
+	var missing []string
 	for i := range s.ask {
-		if q := &s.ask[i]; answers[i].gone {
-			gone[q.index] = !q.audit
-		} else if !q.audit || !answers[i].mute {
+		q := &s.ask[i]
+		switch e := &s.entries[q.index]; {
+		case answers[i].gone && !q.audit:
+			e.missing = fmt.Errorf("%q is listed, and asked for it the server says that there is nothing: a symlink to nowhere?", e.Path)
+			missing = append(missing, e.Path)
+		case !answers[i].gone && (!q.audit || !answers[i].mute):
 			s.settle(q, answers[i])
 		}
 	}
-	if len(gone) > 0 {
-		kept := s.entries[:0]
-		for i, e := range s.entries {
-			if gone[i] {
-				bad = append(bad, Bad{e.Path, fmt.Errorf("%q is listed, and asked for it the server says that there is nothing: a symlink to nowhere?", e.Path)})
-				continue
-			}
-			kept = append(kept, e)
-		}
-		s.entries = kept
-	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	for _, b := range bad {
-		s.w.stays(b.Path)
+	for _, p := range missing {
+		s.w.stays(p)
 	}
 	if s.asked > 0 {
 		s.w.memo[memoChecked+s.dir] = strconv.FormatInt(s.asked, 10)
@@ -196,7 +188,7 @@ func (s *sheet) settleAll(ctx context.Context) (bad []Bad, n int, err error) {
 	for _, q := range s.ask {
 		delete(s.w.asked, s.entryPath(q))
 	}
-	return bad, n, nil
+	return n, nil
 }
 
 // entryPath is the path of what a question is for.

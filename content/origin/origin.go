@@ -77,6 +77,9 @@ type Entry struct {
 	SHA256 content.Digest // what verified metadata of the origin says of the content; zero where nothing does
 	Fetch  string         // path to fetch it from, if that is not Path: a by-hash name
 	Last   bool           // an index: it is fetched after all others
+
+	row     string // what the page of its directory says of it, where Stamp or Size say what was asked for besides: loops are told by it
+	missing error  // it is listed, and there is nothing
 }
 
 // IsDir reports whether it is a directory.
@@ -138,6 +141,7 @@ type Body struct {
 	Size    int64  // bytes of the whole file, or SizeUnknown
 	Mtime   int64  // nanoseconds since 1970; 0: that of the listing stands
 	Version string // says which version of the file this is, for an Open that goes on where this one was cut; "" if it cannot
+	Whole   bool   // it would begin at 0 wherever Open was told to; a Comparer's OpenAfter may go on
 	// Still says, after the last byte, whether the file is still the one that was opened. nil: only another listing can tell.
 	Still func(ctx context.Context) (bool, error)
 }

@@ -213,7 +213,7 @@ func (r *rsyncOrigin) Open(ctx context.Context, e Entry, _ int64, _ string) (*Bo
 	case err != nil:
 		return nil, fmt.Errorf("open %q: %w", e.Path, err)
 	case small != nil:
-		return &Body{ReadCloser: small, Size: SizeUnknown}, nil
+		return &Body{ReadCloser: small, Size: SizeUnknown, Whole: true}, nil
 	}
 	return r.openAfter(ctx, e, nil)
 }
@@ -225,10 +225,10 @@ func (r *rsyncOrigin) open(ctx context.Context, name string, basis *rsyncBasis) 
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.request(name, basis)
+	b, err := s.request(ctx, name, basis)
 	if err == nil {
 		r.ahead.more(s, name)
-		err = b.begin(ctx)
+		err = b.begin()
 	}
 	switch {
 	case err == nil:

@@ -472,7 +472,7 @@ func FuzzRsync(f *testing.F) {
 			if e, _ := f.entry(); !e.IsFile() {
 				continue // one that is not there would be the end
 			}
-			if body, err := s.request(f.name, nil); err == nil && body.begin(t.Context()) == nil {
+			if body, err := s.request(t.Context(), f.name, nil); err == nil && body.begin() == nil {
 				n, err := io.Copy(io.Discard, body)
 				if err == nil && n > f.size*2+rsyncGrowth {
 					t.Errorf("%d bytes of a file of %d", n, f.size)

@@ -107,8 +107,8 @@ func (r *readAhead) more(s *rsyncSession, name string) {
 	}
 	// Some fetch several at a time, so the order is not quite that of the listing.
 	for r.next = max(r.next, at); r.next < len(r.names) && r.next < at+aheadFiles && len(r.kept) < aheadFiles && r.bytes < aheadBytes; r.next++ {
-		b, err := s.request(r.names[r.next], nil)
-		if err != nil {
+		b, err := s.requestAhead(r.names[r.next])
+		if b == nil || err != nil {
 			return // whoever wants it asks again, and is told
 		}
 		a := &aside{s: s, size: b.file.size, came: make(chan struct{})}
@@ -123,7 +123,7 @@ func (r *readAhead) more(s *rsyncSession, name string) {
 
 // whole receives a file into memory.
 func (b *rsyncBody) whole(size int64) ([]byte, error) {
-	if err := b.begin(context.Background()); err != nil { // it ends with the connection
+	if err := b.begin(); err != nil {
 		return nil, err
 	}
 	var data bytes.Buffer

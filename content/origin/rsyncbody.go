@@ -23,7 +23,8 @@ const (
 	rsyncGrowth = 64 << 20
 	// rsyncSkip is how much is read to be thrown away when a file is closed before its end; for more than that the connection is ended.
 	rsyncSkip = 1 << 20
-	// rsyncWrite is how much of a request is written at once, in bytes: within the timeout over a slow line.
+	// rsyncWrite is how much of a request is written at once, in bytes: within the timeout over a slow line, and so much that a server
+	// takes it while it sends another file.
 	rsyncWrite = 64 << 10
 )
 
@@ -35,7 +36,9 @@ type rsyncSession struct {
 	files []rsyncFile // sorted by name
 	came  int32       // the number of a file that has come instead of the one before it; -1: none. For whose turn it is
 
-	writing sync.Mutex // held while a request is queued and written, so that both have one order; taken before mu
+	// writing is held while a request is queued and written, so that both have one order; taken before mu. A long request waits for its
+	// turn with it, so nobody waits for writing who owes it to another that a file is read.
+	writing sync.Mutex
 
 	mu    sync.Mutex // guards all below; never held while writing: who reads, so that the server does, wants it
 	queue []*rsyncBody
@@ -155,7 +158,37 @@ type rsyncBody struct {
 }
 
 // request asks for a file, with the sums of what is here of it if that is of the version that there is. Then begin is to be called.
-func (s *rsyncSession) request(name string, basis *rsyncBasis) (*rsyncBody, error) {
+func (s *rsyncSession) request(ctx context.Context, name string, basis *rsyncBasis) (*rsyncBody, error) {
+	b, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if basis.count() > 0 && basis.version == b.file.version() {
+		b.basis = basis
+	}
+	// The answer comes whether it is still wanted or not: without it the connection is of no use.
+	b.stop = context.AfterFunc(ctx, func() { s.end(context.Cause(ctx)) })
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return b, s.ask(b)
+}
+
+// requestAhead is request of a small file that nobody waits for. It gives nil while another request is written.
+func (s *rsyncSession) requestAhead(name string) (*rsyncBody, error) {
+	if !s.writing.TryLock() {
+		return nil, nil
+	}
+	defer s.writing.Unlock()
+	b, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	b.stop = func() bool { return true } // it ends with the connection
+	return b, s.ask(b)
+}
+
+// find makes the body of a file that is listed.
+func (s *rsyncSession) find(name string) (*rsyncBody, error) {
 	i, ok := slices.BinarySearchFunc(s.files, name, func(f rsyncFile, name string) int { return strings.Compare(f.name, name) })
 	if !ok {
 		return nil, ErrGone
@@ -163,19 +196,11 @@ func (s *rsyncSession) request(name string, basis *rsyncBasis) (*rsyncBody, erro
 	f := &s.files[i]
 	b := &rsyncBody{s: s, index: int32(i), file: f, turn: make(chan struct{}), sum: md4.New(), from: -1, allowed: f.size*2 + rsyncGrowth}
 	b.sum.Write(rsyncBytes(s.seed))
-	if basis.count() > 0 && basis.version == f.version() {
-		if sums, err := basis.sums(s.seed); err == nil { // what cannot be read any more has to come again
-			b.basis = basis
-			return b, s.ask(b, sums)
-		}
-	}
-	return b, s.ask(b, nil)
+	return b, nil
 }
 
 // begin waits until the file comes.
-func (b *rsyncBody) begin(ctx context.Context) error {
-	// The answer comes whether it is still wanted or not: without it the connection is of no use.
-	b.stop = context.AfterFunc(ctx, func() { b.s.end(context.Cause(ctx)) })
+func (b *rsyncBody) begin() error {
 	<-b.turn
 	err := b.head()
 	if err != nil {
@@ -184,10 +209,8 @@ func (b *rsyncBody) begin(ctx context.Context) error {
 	return err
 }
 
-// ask writes a request: the number of the file, and what we have of it.
-func (s *rsyncSession) ask(b *rsyncBody, sums []byte) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+// ask writes a request: the number of the file, and what we have of it. The caller holds writing.
+func (s *rsyncSession) ask(b *rsyncBody) error {
 	s.mu.Lock()
 	err := s.dead
 	if err == nil {
@@ -196,20 +219,32 @@ func (s *rsyncSession) ask(b *rsyncBody, sums []byte) error {
 		}
 	}
 	s.mu.Unlock()
-	switch {
-	case err != nil:
-	case b.basis == nil:
-		err = s.wire.writeInts(b.index, 0, 0, 0, 0)
-	default:
-		err = s.wire.writeInts(b.index, int32(b.basis.count()), int32(b.basis.block), md4.Size, 0)
-		for part := range slices.Chunk(sums, rsyncWrite) {
-			if err == nil {
-				_, err = s.wire.out.Write(part)
-			}
-		}
+	if err == nil {
+		err = s.write(b)
 	}
 	if err != nil {
+		b.stop()
 		s.end(err)
+	}
+	return err
+}
+
+// write writes a request. While the server sends a file it reads no more than little, so a long request waits until all files before
+// have come. The sums are written as they are made: who hears nothing meanwhile might hang up.
+func (s *rsyncSession) write(b *rsyncBody) error {
+	n := b.basis.count()
+	if n == 0 {
+		return s.wire.writeInts(b.index, 0, 0, 0, 0)
+	}
+	if n > rsyncWrite/rsyncSums {
+		<-b.turn
+		if err := s.cause(nil); err != nil {
+			return err
+		}
+	}
+	err := s.wire.writeInts(b.index, int32(n), int32(b.basis.block), md4.Size, 0)
+	for i := int64(0); i < n && err == nil; i += rsyncWrite / rsyncSums {
+		_, err = s.wire.out.Write(b.basis.sums(s.seed, i, min(n, i+rsyncWrite/rsyncSums)))
 	}
 	return err
 }

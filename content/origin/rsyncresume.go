@@ -17,6 +17,8 @@ const (
 	rsyncBlock = 128 << 10
 	// rsyncBlocks is how many of them at most: of more than 512 GiB the rest comes again.
 	rsyncBlocks = 1 << 22
+	// rsyncSums is how many bytes the two sums of a block have.
+	rsyncSums = 4 + md4.Size
 )
 
 // rsyncBasis is what is here of a file that is asked for. The server gets the sums of its blocks, and sends the number of a block in the
@@ -36,13 +38,15 @@ func (b *rsyncBasis) count() int64 {
 	return min(b.size/b.block, rsyncBlocks)
 }
 
-// sums gives those of all blocks as they are sent: a weak one, and MD4 over the block and the seed.
-func (b *rsyncBasis) sums(seed int32) ([]byte, error) {
-	sums := make([]byte, 0, b.count()*(4+md4.Size))
+// sums gives those of some blocks as they are sent: a weak one, and MD4 over the block and the seed. Of a block that cannot be read they
+// are zeros, which are those of no file: it comes again.
+func (b *rsyncBasis) sums(seed int32, from, to int64) []byte {
+	sums := make([]byte, 0, (to-from)*rsyncSums)
 	block := make([]byte, b.block)
-	for i := range b.count() {
-		if n, err := b.have.ReadAt(block, i*b.block); n < len(block) {
-			return nil, fmt.Errorf("read what is here of it: %w", err)
+	for i := from; i < to; i++ {
+		if n, _ := b.have.ReadAt(block, i*b.block); n < len(block) {
+			sums = append(sums, make([]byte, rsyncSums)...)
+			continue
 		}
 		strong := md4.New()
 		strong.Write(block)
@@ -51,7 +55,7 @@ func (b *rsyncBasis) sums(seed int32) ([]byte, error) {
 		}
 		sums = strong.Sum(binary.LittleEndian.AppendUint32(sums, rsyncWeak(block)))
 	}
-	return sums, nil
+	return sums
 }
 
 // rsyncWeak is the sum that rolls through a file, of Tridgell and Mackerras, "The rsync algorithm", 1996. rsync's bytes have a sign.
@@ -85,7 +89,7 @@ func (r *rsyncOrigin) openAfter(ctx context.Context, e Entry, basis *rsyncBasis)
 
 // after gives the file from where what is here of it ends, if that is its beginning, else all of it.
 func (b *rsyncBody) after() (*Body, error) {
-	body := &Body{ReadCloser: b, Size: SizeUnknown, Version: b.file.version()}
+	body := &Body{ReadCloser: b, Size: SizeUnknown, Version: b.file.version(), Whole: true}
 	if b.basis == nil {
 		return body, nil
 	}

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -9,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	//lint:ignore SA1019 rsync's protocol has it
@@ -112,7 +115,7 @@ func TestRsyncGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole, err := origin.Open(t.Context(), got["big"], half, "")
-	if err != nil || whole.Offset != 0 || whole.Version == "" {
+	if err != nil || whole.Offset != 0 || whole.Version == "" || !whole.Whole {
 		t.Fatalf("%+v, %v", whole, err)
 	}
 	version := whole.Version
@@ -205,10 +208,10 @@ func TestRsyncTokens(t *testing.T) {
 		"cut off":               {framed(0, cat(-1, -2, -3, "def"), "")[:4+20+12+4+2], 7, "e", "cut"},
 	} {
 		s := heard(c.says)
-		b, err := s.request("a", &rsyncBasis{have: strings.NewReader("aabbccd"), size: 7, version: s.files[0].version(), block: 2})
+		b, err := s.request(t.Context(), "a", &rsyncBasis{have: strings.NewReader("aabbccd"), size: 7, version: s.files[0].version(), block: 2})
 		if err == nil {
 			b.allowed = 100
-			err = b.begin(t.Context())
+			err = b.begin()
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -226,9 +229,9 @@ func TestRsyncTokens(t *testing.T) {
 		}
 	}
 	if s := heard(framed(0, cat(-1), "aa")); true {
-		b, err := s.request("a", nil)
+		b, err := s.request(t.Context(), "a", nil)
 		if err == nil {
-			if err = b.begin(t.Context()); err == nil {
+			if err = b.begin(); err == nil {
 				_, err = io.ReadAll(b)
 			}
 		}
@@ -244,8 +247,8 @@ func fuzzTokens() []byte { return framed(1, append(ints(-1, 2), "!!"...), "hi!!"
 // readAfter reads a file of which there is something here.
 func readAfter(t *testing.T, s *rsyncSession, f rsyncFile) {
 	const have = "hiho"
-	b, err := s.request(f.name, &rsyncBasis{have: strings.NewReader(have), size: 3, version: f.version(), block: 2})
-	if err != nil || b.begin(t.Context()) != nil {
+	b, err := s.request(t.Context(), f.name, &rsyncBasis{have: strings.NewReader(have), size: 3, version: f.version(), block: 2})
+	if err != nil || b.begin() != nil {
 		return
 	}
 	body, err := b.after()
@@ -260,4 +263,77 @@ func readAfter(t *testing.T, s *rsyncSession, f rsyncFile) {
 		t.Errorf("%d bytes of a file of %d", n, f.size)
 	}
 	body.Close()
+}
+
+// TestRsyncLongRequest: a server that sends a large file does not read meanwhile what is here of another. It is told when all before has
+// come, and those who are to read that do not wait for who tells it.
+func TestRsyncLongRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := newRsyncSession(newRsyncWire(ours, ours, func() { ours.Close() }, time.Minute), func() {})
+		s.wire.framed = true
+		s.seed, s.files = 7, []rsyncFile{{name: "a", size: 9}, {name: "b", size: 20_000}, {name: "c", size: 1}}
+		const blocks = 2 * rsyncWrite / rsyncSums
+		wg := sync.WaitGroup{}
+		wg.Go(func() {
+			defer theirs.Close()
+			for i, x := range []struct {
+				request int
+				says    []byte
+			}{{20, framed(0, append(ints(2), "aa"...), "aa")}, {20 + blocks*rsyncSums, framed(1, append(ints(1), "b"...), "b")}} {
+				if _, err := io.CopyN(io.Discard, theirs, int64(x.request)); err != nil {
+					t.Errorf("request %d: %v", i, err)
+				}
+				if _, err := theirs.Write(x.says); err != nil {
+					t.Errorf("answer %d: %v", i, err)
+				}
+			}
+		})
+		a, err := s.request(t.Context(), "a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			have := strings.NewReader(strings.Repeat("x", blocks))
+			b, err := s.request(t.Context(), "b", &rsyncBasis{have: have, size: blocks, version: s.files[1].version(), block: 1})
+			if err == nil {
+				err = b.begin()
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if data, err := io.ReadAll(b); err != nil || string(data) != "b" {
+				t.Errorf("%q, %v", data, err)
+			}
+		})
+		synctest.Wait()
+		if c, err := s.requestAhead("c"); c != nil || err != nil {
+			t.Errorf("asked ahead while a long request waits: %v, %v", c, err)
+		}
+		time.Sleep(time.Hour) // the reader of "a" has much to do
+		if err := a.begin(); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := io.ReadAll(a); err != nil || string(data) != "aa" {
+			t.Errorf("%q, %v", data, err)
+		}
+		wg.Wait()
+	})
+}
+
+// TestRsyncLongRequestEnds: who does not want it any more does not wait for its turn.
+func TestRsyncLongRequestEnds(t *testing.T) {
+	s := heard(nil)
+	if _, err := s.request(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	mine := errors.New("not wanted")
+	cancel(mine)
+	const size = 2 * rsyncWrite / rsyncSums
+	_, err := s.request(ctx, "a", &rsyncBasis{have: strings.NewReader(strings.Repeat("x", size)), size: size, version: s.files[0].version(), block: 1})
+	if !errors.Is(err, mine) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -339,7 +339,7 @@ func TestDiskRandomFaults(t *testing.T) {
 	t.Parallel()
 	rounds := 6
 	if thorough {
-		rounds = 1000
+		rounds = 200
 	}
 	for seed := range uint64(rounds) {
 		rng := rand.New(rand.NewPCG(seed, 3))

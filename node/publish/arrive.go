@@ -107,7 +107,7 @@ func (f *fetcher) file(ctx context.Context, file *File) error {
 			f.progress.file()
 			return nil
 		case errors.As(err, &own):
-			return f.own(file, own.cause)
+			return f.own(file.Path, own.cause)
 		case errors.Is(err, errChanged):
 			g.restart()
 			continue
@@ -125,12 +125,12 @@ func (f *fetcher) file(ctx context.Context, file *File) error {
 }
 
 // own says what an error of this side means for a file.
-func (f *fetcher) own(file *File, cause error) error {
+func (f *fetcher) own(path string, cause error) error {
 	full := (*store.BudgetError)(nil)
 	if errors.As(cause, &full) {
-		return fmt.Errorf("fetch %q from %s: %w; give more with --disk, or leave it out with --exclude", file.Path, f.cfg.Root, cause)
+		return fmt.Errorf("fetch %q from %s: %w; give more with --disk, or leave it out with --exclude", path, f.cfg.Root, cause)
 	}
-	return fmt.Errorf("keep %q: %w", file.Path, cause)
+	return fmt.Errorf("keep %q: %w", path, cause)
 }
 
 // insist tries until the file is here or something is wrong that is not the connection. Each time a part of it comes counts as a

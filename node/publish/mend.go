@@ -100,6 +100,10 @@ func (r *run) askPeers(ctx context.Context) error {
 			defer r.taking.Unlock()
 			return r.mendOne(content.Ref{Segment: n, Index: i}, t, data)
 		})
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			r.cfg.Log.Info("mirrors take too long to give what is damaged here: the origin is asked for the rest", "chunks", r.stillLost())
+			break
+		}
 		if err != nil {
 			return err
 		}
@@ -109,8 +113,10 @@ func (r *run) askPeers(ctx context.Context) error {
 
 // mendOne puts a lost chunk back into its place. The caller holds taking.
 func (r *run) mendOne(ref content.Ref, t *content.Table, data []byte) error {
-	if err := r.cfg.Arrivals.Mend(ref.Segment, t, ref.Index, data); err != nil {
+	if err := r.cfg.Arrivals.Mend(ref.Segment, t, ref.Index, data); errors.Is(err, store.ErrWrongBytes) {
 		return err
+	} else if err != nil {
+		return &finalError{err}
 	}
 	r.lost.remove([]content.Run{{Segment: ref.Segment, First: ref.Index, Count: 1}})
 	r.pulled.Mended++
@@ -212,17 +218,19 @@ func (l *listings) asBefore(e content.Entry) (at origin.Entry, ok bool) {
 // mendFile fetches what is lost of one file. What cannot be read is left as it is: the rest of the collection goes on, and status says
 // what is damaged.
 func (f *fetcher) mendFile(ctx context.Context, e content.Entry, at origin.Entry, runs []content.Run) error {
-	var wrong error // to ask once more changes nothing
+	var settled error // to ask once more changes nothing
 	err := f.again(ctx, func() error {
 		err := f.mendParts(ctx, e, at, runs)
-		if wrong = nil; errors.Is(err, store.ErrWrongBytes) {
-			wrong, err = err, nil
+		if settled = nil; decided(err) || errors.Is(err, store.ErrWrongBytes) {
+			settled, err = err, nil
 		}
 		return err
 	})
-	err = cmp.Or(err, wrong)
-	refused := (*origin.RefusedError)(nil)
+	err = cmp.Or(err, settled)
+	refused, own := (*origin.RefusedError)(nil), (*finalError)(nil)
 	switch {
+	case errors.As(err, &own):
+		return f.own(e.Path, own.cause)
 	case errors.Is(err, store.ErrWrongBytes) && at.SHA256.IsZero():
 		f.doubt[e.Path] = true
 	case errors.Is(err, store.ErrWrongBytes), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.As(err, &refused):
@@ -272,19 +280,24 @@ func (f *fetcher) mendParts(ctx context.Context, e content.Entry, at origin.Entr
 	if err != nil {
 		return err
 	}
-	defer func() { body.Close() }()
-	here := body.Offset
-	for _, p := range parts {
-		if body.Size >= 0 && uint64(body.Size) != e.Size {
-			return fmt.Errorf("it has %d bytes instead of %d: %w", body.Size, e.Size, store.ErrWrongBytes)
+	defer func() {
+		if body != nil {
+			body.Close()
 		}
-		if p.offset-here > mendSkip && body.Version != "" {
-			next, err := f.cfg.Origin.Open(ctx, at, p.offset, body.Version)
-			if err != nil {
+	}()
+	here, skips := body.Offset, !body.Whole
+	for _, p := range parts {
+		if skips && p.offset-here > mendSkip && body.Version != "" {
+			version := body.Version
+			body.Close() // first: an origin may give only one file at a time, and nobody would read this one
+			if body, err = f.cfg.Origin.Open(ctx, at, p.offset, version); err != nil {
 				return err
 			}
-			body.Close()
-			body, here = next, next.Offset
+			here = body.Offset
+			skips = here > 0
+		}
+		if body.Size >= 0 && uint64(body.Size) != e.Size {
+			return fmt.Errorf("it has %d bytes instead of %d: %w", body.Size, e.Size, store.ErrWrongBytes)
 		}
 		if here > p.offset {
 			return fmt.Errorf("it was opened at %d instead of %d", here, p.offset)

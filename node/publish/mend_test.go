@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"swarmnode/content"
+	"swarmnode/content/origin"
 	"swarmnode/content/store"
 )
 
@@ -195,6 +198,28 @@ func TestMendCannot(t *testing.T) {
 	m.wantMended(2, "a@0", "b@0")
 }
 
+// TestMendWithoutRoom: what is wrong here is not asked of the origin again and again.
+func TestMendWithoutRoom(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
+	m.mustPull()
+	a := m.chunksOf("a")[0]
+	m.close()
+	if err := os.Remove(filepath.Join(m.tree, store.ArrivalFile(a.Segment))); err != nil {
+		t.Fatal(err)
+	}
+	m.budget = 1
+	m.open()
+	if _, err := m.refs.Chunk(a, nil); !errors.Is(err, store.ErrNotHere) {
+		t.Fatal(err)
+	}
+	m.origin.opened()
+	var full *store.BudgetError
+	if _, err := m.pull(PullOptions{}); !errors.As(err, &full) || !strings.Contains(err.Error(), "--disk") {
+		t.Errorf("got %v", err)
+	}
+	m.wantOpened("without room", "a@0")
+}
+
 // TestMendAsksPeersFirst: what mirrors have is not fetched from the origin, and what they send is looked at.
 func TestMendAsksPeersFirst(t *testing.T) {
 	m := newPuller(t, map[string]fakeFile{"a.deb": {text: string(random(1, 6<<20)), mtime: 1}})
@@ -222,6 +247,24 @@ func TestMendAsksPeersFirst(t *testing.T) {
 	m.wantMended(0)
 }
 
+// TestMendHangingPeers: mirrors that take too long are not asked for each segment, and the origin gives what is damaged.
+func TestMendHangingPeers(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
+	m.mustPull()
+	m.origin.edit(func() { m.origin.put("b", fakeFile{text: "two", mtime: 1}) })
+	m.mustPull()
+	m.rot(m.chunksOf("a")[0], m.chunksOf("b")[0])
+	asked := 0
+	m.pub.cfg.Peers = func(context.Context, uint32, *content.Table, content.Bitmap, func(uint32, []byte) error) error {
+		asked++
+		return context.DeadlineExceeded
+	}
+	m.wantMended(2, "a@0", "b@0")
+	if asked != 1 {
+		t.Errorf("asked for %d segments, want one", asked)
+	}
+}
+
 // TestMendNothing: bytes that are right again by themselves, such as those of a backup, are not fetched.
 func TestMendNothing(t *testing.T) {
 	m := newPuller(t, map[string]fakeFile{"a": {text: "one", mtime: 1}})
@@ -237,4 +280,48 @@ func TestMendNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.wantMended(0)
+}
+
+// single is a fakeOrigin that has one file open at a time: where others wait, it gives an error.
+type single struct {
+	*fakeOrigin
+	whole bool // it gives a file only from its beginning
+	busy  bool
+}
+
+func (s *single) Open(ctx context.Context, e origin.Entry, offset int64, version string) (*origin.Body, error) {
+	if s.busy {
+		return nil, errors.New("the file before is still open")
+	}
+	if s.whole {
+		version = ""
+	}
+	b, err := s.fakeOrigin.Open(ctx, e, offset, version)
+	if s.busy = err == nil; s.busy {
+		b.Whole, b.ReadCloser = s.whole, freeing{b.ReadCloser, s}
+	}
+	return b, err
+}
+
+type freeing struct {
+	io.ReadCloser
+	s *single
+}
+
+func (f freeing) Close() error {
+	f.s.busy = false
+	return f.ReadCloser.Close()
+}
+
+// TestMendOneAtATime: who looks for the next damaged part does not wait for a file that it keeps from going on by itself, as over rsync,
+// or over FTP with one connection.
+func TestMendOneAtATime(t *testing.T) {
+	for whole, want := range map[bool][]string{false: {"image.deb@0", "image.deb@11534336", "image.deb@5242880"}, true: {"image.deb@0"}} {
+		m := newPuller(t, map[string]fakeFile{"image.deb": {text: string(random(1, 12<<20)), mtime: 1}})
+		m.mustPull()
+		m.pub.cfg.Origin = &single{fakeOrigin: m.origin, whole: whole}
+		image := m.chunksOf("image.deb")
+		m.rot(image[5], image[6], image[11])
+		m.wantMended(3, want...)
+	}
 }

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"io"
+	"slices"
 	"sort"
 
 	"swarmnode/content"
@@ -15,16 +16,22 @@ func (g *arriving) open(ctx context.Context) (*origin.Body, error) {
 	if !ok || g.offset == 0 {
 		return g.cfg.Origin.Open(ctx, g.file.entry(), g.offset, g.version)
 	}
-	was, err := g.seen.read(g.file.Path)
-	if err != nil {
-		return nil, &finalError{err}
-	}
-	if was == nil || was.Offset != g.offset || was.Version != g.version {
-		return g.cfg.Origin.Open(ctx, g.file.entry(), 0, "") // what it was before: the end of this one is not noted
-	}
 	p := &prefix{run: g.run}
-	for _, c := range was.chunks {
+	for _, c := range g.chunks {
 		p.add(c)
+	}
+	if p.size() != g.offset { // what is noted lies before those
+		was, err := g.seen.read(g.file.Path)
+		if err != nil {
+			return nil, &finalError{err}
+		}
+		if was == nil || was.Offset+p.size() != g.offset || was.Version != g.version {
+			return g.cfg.Origin.Open(ctx, g.file.entry(), 0, "") // it is of a try before
+		}
+		p = &prefix{run: g.run}
+		for _, c := range slices.Concat(was.chunks, g.chunks) {
+			p.add(c)
+		}
 	}
 	return c.OpenAfter(ctx, g.file.entry(), p, g.offset, g.version)
 }
@@ -40,11 +47,15 @@ type prefix struct {
 }
 
 func (p *prefix) add(c content.Chunk) {
-	end := int64(c.Size)
-	if n := len(p.ends); n > 0 {
-		end += p.ends[n-1]
+	p.chunks, p.ends = append(p.chunks, c), append(p.ends, p.size()+int64(c.Size))
+}
+
+// size is how many bytes there are.
+func (p *prefix) size() int64 {
+	if len(p.ends) == 0 {
+		return 0
 	}
-	p.chunks, p.ends = append(p.chunks, c), append(p.ends, end)
+	return p.ends[len(p.ends)-1]
 }
 
 // ReadAt implements io.ReaderAt, for one caller at a time.

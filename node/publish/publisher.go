@@ -39,6 +39,7 @@ type Config struct {
 	Arrivals *store.Arrivals
 	// Peers, if not nil, asks others for chunks that are damaged here, want of the segment with the table t, and calls each for those
 	// that come, from the goroutine that called it; each gives store.ErrWrongBytes for one that is not what it should be.
+	// context.DeadlineExceeded says that they take too long: then they are not asked for the other segments either.
 	Peers func(ctx context.Context, segment uint32, t *content.Table, want content.Bitmap, each func(i uint32, data []byte) error) error
 }
 

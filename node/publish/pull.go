@@ -225,7 +225,7 @@ func (r *run) has(ctx context.Context, rec *record) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if !rec.changed || !rec.isFile() || rec.kept || r.left[rec.Path] {
+	if !rec.changed || !rec.isFile() || rec.kept || r.leftOut(rec.Path) {
 		return true, nil
 	}
 	if old, ok, err := r.old(rec); err != nil || ok && sameSum(rec, old) {
@@ -278,7 +278,7 @@ func (r *run) arrived(ctx context.Context, each func(*Digested) error) error {
 		if err != nil {
 			return err
 		}
-		if !rec.changed || r.left[rec.Path] {
+		if !rec.changed || r.leftOut(rec.Path) {
 			continue
 		}
 		d := &Digested{File: rec.File, Undated: rec.isFile() && rec.Mtime == 0}
@@ -323,7 +323,11 @@ func (r *run) content(rec *record, d *Digested) error {
 }
 
 // leftOut reports whether a path of the listing could not be read.
-func (p *pull) leftOut(path string) bool { return p.left[path] }
+func (p *pull) leftOut(path string) bool {
+	p.taking.Lock()
+	defer p.taking.Unlock()
+	return p.left[path]
+}
 
 // adopt goes on with what earlier runs have fetched and no release has: of files that are still to be fetched as they were listed
 // then. All other bytes are void.
