@@ -175,6 +175,9 @@ func TestFTPRows(t *testing.T) {
 	if err := checkPaths(strings.Repeat("d", 500), maxRows); err != nil {
 		t.Error(err)
 	}
+	if err := checkPaths("", maxRows+1); !errors.As(err, new(*RefusedError)) {
+		t.Errorf("more names than there may be: %v", err)
+	}
 	if err := checkPaths(strings.Repeat("d", 4000), maxRows); !errors.As(err, new(*RefusedError)) {
 		t.Errorf("paths of 4000 bytes: %v", err)
 	}

@@ -136,6 +136,9 @@ func statusError(resp *http.Response) error {
 		return fmt.Errorf("%s: %s: %w", u, resp.Status, ErrGone)
 	case code == http.StatusForbidden:
 		err = fs.ErrPermission
+	case code == http.StatusUnauthorized && resp.Request.Response != nil && resp.Request.Response.Request.Header.Get("Authorization") != "" && resp.Request.Header.Get("Authorization") == "":
+		from, to := resp.Request.Response.Request.URL, resp.Request.URL
+		return &RefusedError{Reason: fmt.Sprintf("%s asks for a user name and a password, and those for %s://%s were not sent there with the redirect: name %s://%s/ as the origin if that is what is meant", u, from.Scheme, from.Host, to.Scheme, to.Host)}
 	case code == http.StatusUnauthorized:
 		return &RefusedError{Reason: fmt.Sprintf("%s asks for a user name and a password, or does not take those it got: \"machine %s login NAME password WORD\" in ~/.netrc, or the file of --netrc, tells them", u, resp.Request.URL.Hostname())}
 	case code == http.StatusProxyAuthRequired:

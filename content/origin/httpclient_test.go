@@ -160,6 +160,10 @@ func TestHTTPLogin(t *testing.T) {
 	if strings.Contains(err.Error(), "wr0ng") {
 		t.Errorf("the password is in the error: %v", err)
 	}
+	other := httptest.NewServer(http.RedirectHandler(server.URL+"/x", http.StatusFound))
+	defer other.Close()
+	_, err = tried(t, strings.Replace(other.URL, "//", "//ann:s3cret%2F%40@", 1), "x", o)
+	refusal(t, "a redirect to where a password is wanted", err, "not sent there", "name "+server.URL+"/ as the origin")
 	o.Netrc = filepath.Join(t.TempDir(), "netrc")
 	if err := os.WriteFile(o.Netrc, []byte("machine 127.0.0.1 login ann password s3cret/@"), 0o600); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,11 @@
 package origin
 
 import (
+	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -28,5 +32,27 @@ func TestHTTPSettles(t *testing.T) {
 	}
 	if got := f.next(); got != "" {
 		t.Errorf("the next listing says something else of %s", got)
+	}
+}
+
+// A file with a time in the future is as young the next time: nobody waits for it.
+func TestHTTPFuture(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `[{"name":"f","type":"file","size":1,"mtime":"`+time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat)+`"}]`)
+	}))
+	defer server.Close()
+	o, err := Open(t.Context(), server.URL, Options{AllowPrivate: true, Access: Access{Netrc: "/dev/null"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	w := o.(*web)
+	w.settling = time.Hour
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute) // else it would be the hour
+	defer stop()
+	entries, _, requests, err := w.readDir(ctx, "")
+	if err != nil || requests != 1 || len(entries) != 1 || !strings.HasSuffix(entries[0].Stamp, stampYoung) {
+		t.Errorf("%+v, %d requests, %v", entries, requests, err)
 	}
 }

@@ -95,7 +95,8 @@ func (s *sheet) judge(e Entry, r row) {
 	switch {
 	case r.exact:
 		if audit = known; q.young {
-			e.Stamp, s.fresh = e.Stamp+stampYoung, true
+			e.Stamp += stampYoung
+			s.fresh = s.fresh || s.date.Sub(r.mtime).Abs() < youngExact // what is from the future may be from there for a year
 		}
 	case known && r.text != "" && asked == "":
 		audit = true

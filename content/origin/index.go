@@ -16,8 +16,11 @@ const maxRows = 400_000
 // listing are: maxRows of 600 bytes.
 const maxPathBytes = 256 << 20
 
-// checkPaths refuses so many names in a directory that their paths take too much memory.
+// checkPaths refuses so many names in a directory that they, or their paths, take too much memory.
 func checkPaths(dir string, names int) error {
+	if names > maxRows {
+		return errTooManyRows(maxRows)
+	}
 	if names*len(dir) > maxPathBytes {
 		return &RefusedError{Reason: fmt.Sprintf("%.100q… lists %d names, and their paths have more than %d MiB together: --exclude it", dir, names, maxPathBytes>>20)}
 	}

@@ -76,6 +76,9 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 	}); err != nil {
 		return nil, nil, requests, err
 	}
+	if err := checkPaths(dir, len(infos)); err != nil {
+		return nil, nil, requests, err
+	}
 	var links []int
 	for _, info := range infos {
 		e, err := sftpEntry(path.Join(dir, info.Name()), info)
