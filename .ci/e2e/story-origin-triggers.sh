@@ -246,7 +246,7 @@ answered_as_readme() {
 # during: calls that come in the middle of a run make one more, whatever they are and however many.
 during() {
   local before bytes r
-  told_to_follow http --every 1h --rate 120Mbit || die "http: --rate"
+  told_to_follow http --every 1h --rate 64Mbit || die "http: --rate"
   replaced 1
   before=$(runs_of http) bytes=$(from_origin)
   check "a call begins a run" answered 202 hook http
@@ -270,8 +270,8 @@ during() {
 # cut_off: the master is killed in the middle of a fetch, and another time asked to stop there.
 cut_off() {
   local bytes kept came t took
-  # What has come is put on the disk every 5 s, and so slowly the file takes 8 s.
-  told_to_follow http --every 1h --rate 64Mbit || die "http: --rate"
+  # What has come is put on the disk every 5 s, and so slowly the file takes 13 s.
+  told_to_follow http --every 1h --rate 40Mbit || die "http: --rate"
   look_at_another 2
   until_true 30 "a quarter of the large file has come" come $((bytes + large_bytes / 4))
   until_true 30 "what has come is on the disk" kept_more $((kept + 500))
