@@ -10,6 +10,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"swarmnode/gossip"
+	"swarmnode/gossip/topic"
 )
 
 const (
@@ -20,6 +23,10 @@ const (
 	askHeads = 8
 	// askHeadsTimeout bounds all of that asking.
 	askHeadsTimeout = 5 * time.Second
+	// askHeadsTries is how often one peer is asked, and askHeadsPause how long it is left alone before the second time, before the third twice
+	// that: a peer that is busy, or whose connection breaks just then, may be the only one that knows.
+	askHeadsTries = 4
+	askHeadsPause = 250 * time.Millisecond
 	// emptyList is the most bytes of a peers file that lists nobody.
 	emptyList = 64
 )
@@ -84,19 +91,57 @@ func (n *Node) askHeads(ctx context.Context, c *collection) {
 			peers = append(peers, p)
 		}
 	}
-	var asked sync.WaitGroup
-	defer asked.Wait()
-	for _, p := range peers[:min(len(peers), askHeads)] {
+	var (
+		asked   sync.WaitGroup
+		mu      sync.Mutex // guards what follows
+		answers int
+		last    error
+	)
+	peers = peers[:min(len(peers), askHeads)]
+	for _, p := range peers {
 		asked.Go(func() {
-			// Before it may learn from this node that the keys were replaced, and forget what was signed with the old ones.
-			err := c.master.signer.SkipReplaced(ctx, func(ctx context.Context, name string, max int64) ([]byte, error) {
-				return n.net.Pull(ctx, p, c.id, name, max)
+			err := insist(ctx, func() error {
+				// Before it may learn from this node that the keys were replaced, and forget what was signed with the old ones.
+				err := c.master.signer.SkipReplaced(ctx, func(ctx context.Context, name string, max int64) ([]byte, error) {
+					return n.net.Pull(ctx, p, c.id, name, max)
+				})
+				return errors.Join(err, c.listener.PullFrom(ctx, p))
 			})
-			if err = errors.Join(err, c.listener.PullFrom(ctx, p)); err != nil {
-				n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil || decided(err) {
+				answers++
+				return
 			}
+			last = err
+			n.log.Debug("peer not asked for the newest release", "peer", p, "error", err)
 		})
 	}
+	asked.Wait()
+	if last != nil && answers == 0 {
+		n.log.Warn("nobody who is connected says whether there is a newer release: look at the error, and at `swarmnode status` of a mirror if this home was restored from a copy",
+			"collection", c.name(), "error", last)
+	}
+}
+
+// insist asks until there is an answer, but not for long.
+func insist(ctx context.Context, ask func() error) error {
+	for try := 1; ; try++ {
+		err := ask()
+		if err == nil || decided(err) || try == askHeadsTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(askHeadsPause << (try - 1)):
+		}
+	}
+}
+
+// decided reports whether an error is an answer: asking again would bring it again.
+func decided(err error) bool {
+	return topic.Answered(err) || errors.Is(err, gossip.ErrFork) || errors.Is(err, gossip.ErrRollback)
 }
 
 // knowsOthers reports whether this node was told of peers or remembers some.

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
 
 	"swarmnode/content"
 	"swarmnode/content/guard"
@@ -49,6 +50,17 @@ var (
 	ErrTooLarge = errors.New("larger than asked for")
 	ErrRefused  = errors.New("the peer refuses the request")
 )
+
+// Answered reports whether the error of a pull is the peer's answer, which asking again would bring again: it does not have it,
+// refuses it, or does not know the protocol.
+func Answered(err error) bool {
+	var (
+		unknown multistream.ErrNotSupported[protocol.ID]
+		reset   *network.StreamError // what is left of it where the reset overtook it
+	)
+	return errors.As(err, &unknown) || errors.As(err, &reset) && reset.Remote && reset.ErrorCode == network.StreamProtocolNegotiationFailed ||
+		errors.Is(err, ErrNotFound) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrRefused)
+}
 
 // errLonger is an ErrTooLarge that no honest node causes: it says so instead of sending.
 var errLonger = fmt.Errorf("the answer is %w", ErrTooLarge)

@@ -77,6 +77,19 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// A peer that does not know the protocol has answered; one that hangs up has not.
+func TestAnswered(t *testing.T) {
+	client, mute := newNode(t), newHost(t)
+	client.host.Peerstore().AddAddrs(mute.ID(), mute.Addrs(), time.Hour)
+	if _, err := client.net.Pull(t.Context(), gossip.PeerID(mute.ID().String()), testID, "bundle", 10); !Answered(err) {
+		t.Errorf("an unknown protocol: %v", err)
+	}
+	mute.SetStreamHandler(PullProtocol, func(s network.Stream) { s.Reset() })
+	if _, err := client.net.Pull(t.Context(), gossip.PeerID(mute.ID().String()), testID, "bundle", 10); err == nil || Answered(err) {
+		t.Errorf("a reset: %v", err)
+	}
+}
+
 func TestClaims(t *testing.T) {
 	server, client, _ := serving(t)
 	got, err := client.net.Claims(t.Context(), server.id())
@@ -113,6 +126,8 @@ func TestPullsOfOnePeerAreLimited(t *testing.T) {
 	}
 	if _, err := client.net.Pull(t.Context(), server.id(), testID, "bundle", 10); !errors.Is(err, ErrBusy) {
 		t.Errorf("one too many: %v, want ErrBusy", err)
+	} else if Answered(err) {
+		t.Error("who is busy has not answered")
 	}
 	close(release)
 	wg.Wait()
