@@ -269,12 +269,12 @@ during() {
 
 # cut_off: the master is killed in the middle of a fetch, and another time asked to stop there.
 cut_off() {
-  local bytes kept came t took
+  local bytes came t took
   # What has come is put on the disk every 5 s, and so slowly the file takes 13 s.
   told_to_follow http --every 1h --rate 40Mbit || die "http: --rate"
   look_at_another 2
   until_true 30 "a quarter of the large file has come" come $((bytes + large_bytes / 4))
-  until_true 30 "what has come is on the disk" kept_more $((kept + 500))
+  until_true 30 "what has come is on the disk" kept_more 500
   check "the release is not there yet" not published_by_master "$release"
   stop KILL master
   came=$(($(from_origin) - bytes))
@@ -298,16 +298,17 @@ cut_off() {
   check "nothing of it was fetched again" at_most $(($(from_origin) - bytes)) $((large_bytes * 110 / 100 + (4 << 20)))
   check "a mirror serves the large file" until_true 30 "the large file at a mirror" same_image m1
 }
-look_at_another() { # look_at_another N: another large file, and a look at it begins; sets release, bytes and kept to what was before
+look_at_another() { # look_at_another N: another large file, and a look at it begins; sets release and bytes to what was before
   release=$(of "$work/master" "$id" release)
   replaced "$1"
   bytes=$(from_origin)
-  kept=$(logs_of_arrivals)
+  logs_of_arrivals >"$work/logs/kept"
   check "a call begins a run" answered 202 hook http
 }
-# The logs of what arrives are written when it is on the disk, with more than 32 bytes for each chunk.
-logs_of_arrivals() { find "$work/master/collections" -path '*/arrivals/*.log' -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }'; }
-kept_more() { (($(logs_of_arrivals) >= $1)); }
+# The logs of what arrives are written when it is on the disk, with more than 32 bytes for each chunk. Those of an earlier file may go meanwhile.
+logs_of_arrivals() { find "$work/master/collections" -path '*/arrivals/*.log' -printf '%s %p\n'; }
+# kept_more BYTES: one of them has grown by so many since look_at_another.
+kept_more() { logs_of_arrivals | awk -v more="$1" 'NR == FNR { had[$2] = $1; next } $1 - had[$2] >= more { found = 1 } END { exit !found }' "$work/logs/kept" -; }
 published_by_master() { local r; r=$(of "$work/master" "$id" release) && ((r > $1)); }
 same_image() { cmp "$work/site/http/large/image.iso" <(curl -s --max-time 20 "${base[$1]}http/large/image.iso"); }
 
