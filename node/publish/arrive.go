@@ -290,10 +290,9 @@ func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) erro
 		}
 		end := err == io.EOF
 		cut, used := g.cut(block[:held], end && (size < 0 || g.offset+int64(held) == size))
-		if terr := g.takeIn(cut, block[:used]); terr != nil {
+		if terr := g.digest(cut, block[:used]); terr != nil {
 			return terr
 		}
-		g.sum.Write(block[:used])
 		g.offset += int64(used)
 		g.chunks = append(g.chunks, cut...)
 		if end && (size < 0 || g.offset == size) {
@@ -343,21 +342,35 @@ func (f *fetcher) counted(n int) {
 	f.progress.read(int64(n))
 }
 
-// cut gives the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
+// digest hashes chunks and takes them in. The hash of the whole file goes on beside that: one large file is as fast as two cores are.
+func (g *arriving) digest(chunks []content.Chunk, data []byte) error {
+	var whole sync.WaitGroup
+	defer whole.Wait()
+	whole.Go(func() { g.sum.Write(data) })
+	at := 0
+	for i := range chunks {
+		n := int(chunks[i].Size)
+		chunks[i].Digest = content.Sum(data[at : at+n])
+		at += n
+	}
+	return g.takeIn(chunks, data)
+}
+
+// cut gives the sizes of the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
 // than one chunk may have, a file may be a single one.
 func (g *arriving) cut(data []byte, last bool) (chunks []content.Chunk, used int) {
 	if fixed := int(g.last.params.Fixed); g.offset == 0 && len(data) <= fixed {
 		if !last || len(data) == 0 {
 			return nil, 0
 		}
-		return []content.Chunk{{Digest: content.Sum(data), Size: uint32(len(data))}}, len(data)
+		return []content.Chunk{{Size: uint32(len(data))}}, len(data)
 	}
 	for used < len(data) {
 		n := g.large.Next(data[used:], last)
 		if n == 0 {
 			break
 		}
-		chunks = append(chunks, content.Chunk{Digest: content.Sum(data[used : used+n]), Size: uint32(n)})
+		chunks = append(chunks, content.Chunk{Size: uint32(n)})
 		used += n
 	}
 	return chunks, used
