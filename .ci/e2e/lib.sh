@@ -13,6 +13,7 @@ export E2E_CACHE=${E2E_CACHE:-${TMPDIR:-/tmp}/swarmnode-e2e-cache}
 passed=0 failed=0
 mounts=() # every mount that was made
 used=" "  # ports handed out
+slots=20  # stories side by side, of all checkouts of this machine
 declare -A pid # name -> process id
 
 # --- the frame of a story -------------------------------------------------------------------------------------------
@@ -23,6 +24,7 @@ story() {
     echo "--- SKIP: $name: needs SWARMNODE_E2E=1 (Debian packages, root, minutes)"
     exit 0
   fi
+  take_slot
   mkdir -p "$E2E_CACHE"
   work=$(mktemp -d "${TMPDIR:-/tmp}/swarmnode-$name.XXXXXX")
   mkdir "$work/logs"
@@ -114,15 +116,36 @@ at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (b > 0) printf "%.3f", a / b; else print "none" }'; }
 mib() { awk -v a="$1" 'BEGIN { printf "%.1f MiB", a / 1048576 }'; }
 
-# free_port sets port to a number that nothing listens on, TCP or UDP, and that was not handed out before.
-free_port() {
-  local hex
-  while :; do
-    port=$((20000 + RANDOM % 12000))
-    printf -v hex ':%04X ' "$port"
-    [[ $used != *" $port "* ]] && ! cat /proc/net/{tcp,udp}{,6} 2>/dev/null | grep -q "$hex" && break
+# take_slot sets slot to a number that no other running story has, here or of another checkout: its ports and addresses are this story's
+# alone, for what is handed out is often used only seconds later. The lock is held until all that the story started has ended.
+take_slot() {
+  local dir=/tmp/swarmnode-slots fd
+  mkdir -p "$dir"
+  for ((slot = 0; slot < slots; slot++)); do
+    exec {fd}>"$dir/$slot"
+    ! flock -n "$fd" || return 0
+    exec {fd}>&-
   done
-  used+="$port "
+  echo "$name: $slots stories run already" >&2
+  exit 1
+}
+
+# free_port sets port to a number of this story's slot that nothing listens on, TCP or UDP, and that was not handed out before. The
+# system gives none of them to a connection: they lie below those (ip_local_port_range).
+free_port() {
+  local hex top first each=$((12000 / slots)) i
+  top=$(cut -f 1 /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null || echo 32768)
+  ((top >= 14000 && top <= 32000)) || top=32000
+  first=$RANDOM
+  for ((i = 0; i < each; i++)); do
+    port=$((top - (slot + 1) * each + (first + i) % each))
+    printf -v hex ':%04X ' "$port"
+    if [[ $used != *" $port "* ]] && ! cat /proc/net/{tcp,udp}{,6} 2>/dev/null | grep -q "$hex"; then
+      used+="$port "
+      return 0
+    fi
+  done
+  die "no port is left of the $each that a story has"
 }
 
 # start NAME COMMAND...: runs it in the background; stdout to logs/NAME.out, stderr to logs/NAME.err, both appended. A

@@ -4,7 +4,7 @@
 
 # public_address sets public to an address of the server that is nobody's and not private: of a service that was given up (RFC 7526).
 public_address() {
-  public=192.88.99.$((RANDOM % 200 + 2))
+  public=192.88.99.$((slot + 2))
   ip -n "$far" addr add "$public/32" dev eth0
   ip route add "$public/32" dev "swo$$"
 }

@@ -10,8 +10,7 @@ made_far=
 
 # far_up makes it. The address is one of those that networks are measured with: nobody's LAN has it.
 far_up() {
-  local third=$((RANDOM % 250)) net
-  net=198.18.$third
+  local net=198.18.$slot
   ip netns add "$far" || die "a network namespace could not be made: root is needed"
   made_far=1
   ip link add "swo$$" type veth peer name eth0 netns "$far"
