@@ -197,6 +197,28 @@ func checkFrom(rawURL string) error {
 	return misuse("--from %s: it should begin with one of %s, each followed by ://, or be the whole path of a directory", origin.WithoutPassword(rawURL), strings.Join(known, ", "))
 }
 
+// besideNow refuses what was said beside --now and would do nothing. What the environment or a configuration file has is for the
+// publish that began it all.
+func (a *app) besideNow(cmd *cobra.Command, name, dir string) error {
+	if dir != "" {
+		return misuse("--now %s has the running node publish, as it was told: leave %s away", quote(name), quote(dir))
+	}
+	var idle []string
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		said := "--" + f.Name
+		switch {
+		case f.Name == "now" || f.Name == "allow-empty" || f.Name == "allow-shrink" || f.Name == "json":
+		case cmd.InheritedFlags().Lookup(f.Name) == nil && a.sources[f.Name].place == said:
+			idle = append(idle, said)
+		}
+	})
+	if len(idle) == 0 {
+		return nil
+	}
+	return misuse("--now %s has the running node publish, as it was told; --allow-empty, --allow-shrink and --json go with it, %s not: leave it away, or say it in a `swarmnode publish` without --now, which changes what was told",
+		quote(name), strings.Join(idle, ", "))
+}
+
 // publishNow has the running node publish a collection, and tells what came of it.
 func (a *app) publishNow(ctx context.Context, o *publishOptions) error {
 	p := a.newProgress(o.json)
