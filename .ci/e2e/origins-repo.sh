@@ -57,8 +57,42 @@ aptly_upload() {
   chmod -R a+rX "$1"
 }
 
+# tales DIR: ten more packages of 6 MiB for an apt archive, all at once, as a rebuild uploads them.
+tale_count=10 tale_bytes=$((6 << 20))
+tales() {
+  local d=$work/tale out=$work/upload i
+  rm -rf "$out"
+  mkdir "$out"
+  for i in $(seq "$tale_count"); do
+    rm -rf "$d"
+    mkdir -p "$d/DEBIAN" "$d/usr/share/tale-$i"
+    noise "5$i" "$tale_bytes" >"$d/usr/share/tale-$i/noise"
+    printf 'Package: tale-%d\nVersion: 1\nArchitecture: all\nSection: misc\nPriority: optional\nMaintainer: %s\nDescription: a tale\n' "$i" "$key" >"$d/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone -b "$d" "$out/tale-${i}_1_all.deb" >/dev/null
+  done
+  reprepro -b "$1" includedeb story "$out"/*.deb >>"$work/logs/reprepro.out" 2>&1
+  chmod -R a+rX "$1"
+}
+
+# rpm_tales DIR: the same for an rpm repository, whose metadata are made anew by rpm_form.
+rpm_tales() {
+  local top=$work/rpmbuild i
+  {
+    printf 'Name: tale\nVersion: 1\nRelease: 1\nSummary: tales\nLicense: none\nBuildArch: noarch\n%%description\nTales.\n'
+    for i in $(seq "$tale_count"); do printf '%%package -n tale-%d\nSummary: a tale\n%%description -n tale-%d\nA tale.\n%%files -n tale-%d\n/usr/share/tale-%d\n' "$i" "$i" "$i" "$i"; done
+    printf '%%install\n'
+    for i in $(seq "$tale_count"); do
+      noise "6$i" "$tale_bytes" >"$work/noise-$i"
+      printf 'mkdir -p %%{buildroot}/usr/share/tale-%d\nmv %s %%{buildroot}/usr/share/tale-%d/noise\n' "$i" "$work/noise-$i" "$i"
+    done
+  } >"$top/tale.spec"
+  rpmbuild --quiet --define "_topdir $top" --define "_rpmdir $1/packages" --define '_rpmfilename %%{NAME}-%%{VERSION}.rpm' \
+    --define '_binary_payload w0.gzdio' -bb "$top/tale.spec" >>"$work/logs/tree.err" 2>&1
+}
+
 # rpm_form DIR FORM: makes the metadata of the packages there anew: "xz" with databases of SQLite, groups, advisories and a module; "bz2" under names
-# without hashes and with longer hashes; "zst", which createrepo_c of Debian does not make, so that it is packed here.
+# without hashes and with longer hashes; "zst", which createrepo_c of Debian does not make, so that it is packed here; "zck" as in Fedora, zchunk files
+# beside those of gzip.
 rpm_form() {
   local d=$1
   rm -rf "$d/repodata"
@@ -71,6 +105,7 @@ rpm_form() {
       ;;
     bz2) createrepo_c --quiet --general-compress-type=bz2 --simple-md-filenames --checksum sha512 "$d" ;;
     zst) createrepo_c --quiet --simple-md-filenames "$d" && as_zstd "$d/repodata" ;;
+    zck) createrepo_c --quiet --zck "$d" ;;
   esac >>"$work/logs/createrepo.out" 2>&1
   signed "$d/repodata/repomd.xml" --armor -o "$d/repodata/repomd.xml.asc"
   chmod -R a+rX "$d"
