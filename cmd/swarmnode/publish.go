@@ -52,7 +52,8 @@ every hour, as often as --every says, or when a webhook, SIGHUP or ` + "`publish
 A consistent state of it is a release; what is fetched is kept in the home directory only.
 Of a package repository, apt+https://HOST/debian?suite=NAME or rpm+https://HOST/DIRECTORY/, the
 signed indexes are read instead. &component=, &arch= and &section= take a part of a suite; the
-indexes stay as they are signed, and what they name beside that part is "404 Not Found".`,
+indexes stay as they are signed, and what they name beside that part is "404 Not Found". With
+max-age=14d behind the ? of either, metadata that are older are refused.`,
 		Example: `  swarmnode publish ./release
   swarmnode publish ./release --name parsix --exclude '*.tmp'
   swarmnode publish ./release --watch              # and again whenever something in it changes
