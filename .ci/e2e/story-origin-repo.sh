@@ -58,8 +58,8 @@ served_right() {
   done
 }
 
-# killed NAME URL SAME|NEXT: the server, which has new packages, is killed when half of them have come, and comes back: while the SAME run still tries, or
-# when that has failed, so that it is the NEXT one that goes on. Nothing that was there is asked for again.
+# killed NAME URL SAME|NEXT [CHANGED]: the server, which has new packages, is killed when half of them have come, and comes back: while the SAME run still tries, or
+# when that has failed, so that it is the NEXT one that goes on, with what CHANGED has made of the repository meanwhile. Nothing that was there is asked for again.
 killed() {
   local n=$1 how=$3 all=$((tale_count * tale_bytes)) bytes at start_time away
   stop TERM "$n"
@@ -74,6 +74,7 @@ killed() {
   if [[ $how == next ]]; then
     until_true 120 "$n: the run has failed" failed "$n"
     check "$n: without the server the mirror serves the release before, whole" whole_at "$base" "$n"
+    "$4"
   fi
   start_time=$(seconds)
   serve_http nginx "$work/site"
@@ -104,7 +105,7 @@ by_the() {
 }
 
 # packages_asked FROM TO STATUS: which packages these lines of the log are about.
-packages_asked() { sed -n "$1,$2p" "$origin_log" | grep -E "\"GET [^ ]*\.(deb|rpm) [^\"]*\" $3 " | cut -d' ' -f7 | LC_ALL=C sort -u; }
+packages_asked() { sed -n "$1,$2p" "$origin_log" | { grep -E "\"GET [^ ]*\.(deb|rpm) [^\"]*\" $3 " || true; } | cut -d' ' -f7 | LC_ALL=C sort -u; }
 
 # whole_at BASE NAME: there is every package that the index there names, and the server has or had it with these bytes.
 whole_at() {
@@ -270,10 +271,14 @@ rpm_part() {
   cp "$(find "$d/repodata" -name '*primary.xml.zck')" "$work/old.zck"
   rpm_tales "$d"
   rpm_form "$d" zck
-  killed rpm "rpm+${origin_url}rpm/" next
+  killed rpm "rpm+${origin_url}rpm/" next late_rpm
   check "a client of zchunk works with the mirror's gateway" takes_zchunk "$d/repodata"
   check "rpm: status says when the metadata were made" made_at rpm "@$(grep -o '<timestamp>[0-9]*' "$d/repodata/repomd.xml" | cut -d'>' -f2 | sort -n | tail -1)"
   frozen_repository "$d"
+}
+late_rpm() {
+  rpm_many "$work/site/rpm" late 1 1 300000
+  rpm_form "$work/site/rpm" zck
 }
 made_at() { test "$(date -d "$(of "$work/$1-home" "$id" origin.metadata_made)" +%s)" = "$(date -d "$2" +%s)"; }
 

@@ -21,7 +21,7 @@ func TestMaxAge(t *testing.T) {
 
 // aged lists a repository whose metadata were made before testDay by an age, or do not say when, and lists it again when they are older by some time
 // and unchanged.
-func aged(t *testing.T, query string, old *time.Duration, later time.Duration, rpm bool) (first, second error, told Listing) {
+func aged(t *testing.T, query string, old *time.Duration, later time.Duration, rpm bool) (told Listing, first, second error) {
 	t.Helper()
 	s := &shelf{}
 	var made time.Time
@@ -58,7 +58,7 @@ func aged(t *testing.T, query string, old *time.Duration, later time.Duration, r
 	o, _ := open()
 	_, entries, told, first := collect(t, o, Before{})
 	if first != nil {
-		return first, nil, told
+		return told, first, nil
 	}
 	o, below := open()
 	below.now = func() time.Time { return testDay.Add(later) }
@@ -68,7 +68,7 @@ func aged(t *testing.T, query string, old *time.Duration, later time.Duration, r
 			t.Errorf("unchanged metadata are of %v, were of %v", again.Dated, told.Dated)
 		}
 	}
-	return nil, second, told
+	return told, nil, second
 }
 
 // TestFrozenRepository: a server that has stopped following its own origin is noticed by the age of what it gives out, whether that is new to us or not.
@@ -90,7 +90,7 @@ func TestFrozenRepository(t *testing.T) {
 			{"it does not tell, and may be of any age", "", nil, 0, "", ""},
 		} {
 			t.Run(fmt.Sprint(c.name, ", rpm ", rpm), func(t *testing.T) {
-				first, second, told := aged(t, c.query, c.old, c.later, rpm)
+				told, first, second := aged(t, c.query, c.old, c.later, rpm)
 				for i, err := range []error{first, second} {
 					refused := (*RefusedError)(nil)
 					if want := []string{c.first, c.second}[i]; want == "" && err != nil || want != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), want)) {
