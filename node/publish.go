@@ -119,7 +119,7 @@ func (n *Node) tellRelease(c *collection, res publish.Result, took time.Duration
 		Seconds: took.Seconds(),
 	}
 	if c.remembered().From != nil {
-		out.Pulled = &control.Pulled{Requests: res.Pulled.Requests, Files: res.Pulled.Files, Bytes: uint64(res.Pulled.Bytes)}
+		out.Pulled = &control.Pulled{Requests: res.Pulled.Requests, Files: res.Pulled.Files, Bytes: uint64(res.Pulled.Bytes), Dated: res.Pulled.Dated}
 	}
 	for _, b := range res.Skipped {
 		out.Skipped = append(out.Skipped, b.Err.Error())

@@ -87,6 +87,7 @@ type runs struct {
 	runs    control.OriginRuns
 	change  control.LastChange
 	leftOut control.LeftOut
+	dated   time.Time               // control.OriginTimes.Dated
 	at      control.PublishProgress // of the run under way
 	hookURL string
 	trouble error // why there are no webhooks
@@ -333,6 +334,7 @@ func (f *runs) note(res control.PublishResult, err error, took time.Duration) {
 	f.once = once{}
 	f.leftOut = control.LeftOut{Paths: len(res.Skipped), Reasons: slices.Clone(res.Skipped[:min(len(res.Skipped), shownReasons)])}
 	pulled := cmp.Or(res.Pulled, &control.Pulled{})
+	f.dated = pulled.Dated
 	f.runs.LastRequests = pulled.Requests
 	f.runs.Requests += uint64(pulled.Requests)
 	f.runs.Files += uint64(pulled.Files)
@@ -351,7 +353,6 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	}
 	s := f.runner.State()
 	x := &control.Origin{URL: r.Source, Running: s.Running, Cause: string(s.Cause)}
-	x.Begun, x.Last, x.Success, x.Next, x.Failing = s.Begun, s.Ended, s.Success, s.Next, s.Failing
 	every := usualInterval
 	if w := r.Triggers; w != nil {
 		x.Every, x.Watch = w.Every.Seconds(), w.Watch
@@ -359,6 +360,7 @@ func (n *Node) originStatus(c *collection, now time.Time) *control.Origin {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	x.OriginTimes = control.OriginTimes{Begun: s.Begun, Last: s.Ended, Success: s.Success, Next: s.Next, Failing: s.Failing, Dated: f.dated}
 	x.OriginRuns, x.Change, x.LeftOut, x.Webhook = f.runs, f.change, f.leftOut, f.hookURL
 	x.Runs, x.Failures = s.Runs, s.Failures
 	if at := f.at; s.Running {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a run costs beside the tools that mirror today, lftp, wget, rsync, apt-mirror and debmirror, with the same tree at the same server: seconds, the
+# What a run costs beside the tools that mirror today, lftp, wget, rsync, apt-mirror, debmirror and dnf reposync, with the same tree at the same server: seconds, the
 # processor time of the client, requests (HTTP), commands (FTP) or what was opened (SFTP) as the server's log has them, or MiB sent (rsync), and MiB that
 # came; for the first run, one without a change and one after changes. Prints a table in Markdown. Our first run includes the
 # start of a node and the making of its keys. A figure is never a failure, machines differ; a tool that did not do its work is.
@@ -52,6 +52,15 @@ debmirror_run() {
   debmirror --host="$origin_host:$origin_port" --method=http --root=/ --dist=story --section=main --arch=amd64 --nosource --i18n --rsync-extra=none --diff=none --getcontents \
     --keyring="$work/story.gpg" --progress "$copy"
 }
+reposync_run() {
+  local r=$work/reposync lib
+  lib=$(unpacked dnf-plugins-core)/usr/lib/python3/dist-packages # installed, it would be instead of zypper
+  mkdir -p "$r"
+  printf '[main]\ninstallroot=%s\nreposdir=%s/none\npluginpath=%s/dnf-plugins\ncachedir=%s/cache\nlogdir=%s\nassumeyes=1\nmax_parallel_downloads=4\n[story]\nname=story\nenabled=1\ngpgcheck=0\nrepo_gpgcheck=1\ngpgkey=file://%s\nbaseurl=%s\n' \
+    "$r" "$r" "$lib" "$r" "$r" "$work/story.asc" "$origin_url" >"$r.conf"
+  PYTHONPATH=$lib dnf -q -c "$r.conf" --installroot "$r" --releasever 1 --forcearch x86_64 --disableplugin '*' --enableplugin reposync \
+    reposync --repo story --norepopath --download-metadata --delete -p "$copy"
+}
 tool() {
   case $1 in
     swarmnode) ours ;;
@@ -64,15 +73,24 @@ tool() {
     rsync) if [[ $server == rsyncd ]]; then rsync_run "$origin_url"; else rsync_run "root@$origin_host:$origin_dir/" "ssh -p $origin_port -i $work/user_key -o UserKnownHostsFile=$work/known_hosts"; fi ;;
     apt-mirror) apt_mirror_run ;;
     debmirror) debmirror_run ;;
+    reposync) reposync_run ;;
+  esac
+}
+
+# packages_in: the directory of packages in an archive; "" in other trees.
+packages_in() {
+  case $server in
+    apt) echo pool ;;
+    rpm) echo packages ;;
   esac
 }
 
 # lacking: how many files that the server shows its copy does not have as long as they are; of an archive packages. Some tools do not find each odd name.
 lacking() {
-  comm -23 <(files_in "$origin_dir" "$([[ $server != apt ]] || echo pool)" | if ((${#origin_hides[@]})); then grep -Ev '(^|/)\.'; else cat; fi) <(files_in "$copy") >"$work/logs/missing"
+  comm -23 <(files_in "$origin_dir" "$(packages_in)" | if ((${#origin_hides[@]})); then grep -Ev '(^|/)\.'; else cat; fi) <(files_in "$copy") >"$work/logs/missing"
   wc -l <"$work/logs/missing"
 }
-files_in() { find "$1/${2:-}" -type f -printf '%P %s\n' | if [[ $server == apt ]]; then sed 's|.*/||'; else cat; fi | LC_ALL=C sort; }
+files_in() { find "$1/${2:-}" -type f -printf '%P %s\n' | if [[ -n $(packages_in) ]]; then sed 's|.*/||'; else cat; fi | LC_ALL=C sort; }
 
 # --- what is measured -----------------------------------------------------------------------------------------------------
 
@@ -102,15 +120,21 @@ measured() { # measured TOOL PROTOCOL: one run; sets took, cpu, work_done and ca
 
 begin_tree() {
   rm -rf "$work/${server:?}"
-  if [[ $server == apt ]]; then
-    origin_dir=$work/apt/tree
-    mkdir -p "$work/apt"
+  if [[ -n $(packages_in) ]]; then
+    origin_dir=$work/$server/tree
+    mkdir -p "$work/$server"
     cp -a "$work/archive" "$origin_dir"
   else
     origin_tree_copy "$server"
   fi
 }
-change_tree() { if [[ $server == apt ]]; then upload "$origin_dir" 2; else changed_tree "$origin_dir"; fi; }
+change_tree() {
+  case $server in
+    apt) upload "$origin_dir" 2 ;;
+    rpm) rpm_upload "$origin_dir" 2 ;;
+    *) changed_tree "$origin_dir" ;;
+  esac
+}
 
 # each SERVER PROTOCOL TOOL...: a tree of its own for each tool, so that all see the same changes. The first tool is ours, and a time of another
 # has ours in parts of it behind it.
@@ -120,9 +144,9 @@ each() {
   server=$1
   shift 2
   kind=$server
-  [[ $server != apt ]] || kind=nginx
+  [[ -z $(packages_in) ]] || kind=nginx
   for t in "$@"; do
-    rm -rf "$copy" "$work/$server-home"
+    rm -rf "$copy" "$work/reposync" "$work/$server-home"
     mkdir "$copy"
     begin_tree
     "serve_$protocol" "$kind" "$origin_dir"
@@ -132,6 +156,7 @@ each() {
       sftp | rsync-ssh) origin_flags=(--ssh-key "$work/user_key" --known-hosts "$work/known_hosts") ;;
       pure-ftpd) origin_flags=(--netrc "$work/netrc") ;;
       apt) origin_flags=(--keyring "$work/story.gpg") our_url="apt+$origin_url?suite=story&component=main&arch=amd64" ;;
+      rpm) origin_flags=(--keyring "$work/story.gpg") our_url="rpm+$origin_url" ;;
     esac
     row="| $server | $t |"
     for r in first unchanged changed; do
@@ -156,7 +181,7 @@ each() {
   done
 }
 
-for o in ${ORIGINS:-nginx apache2 lighttpd vsftpd pure-ftpd sftp rsyncd rsync-ssh apt}; do
+for o in ${ORIGINS:-nginx apache2 lighttpd vsftpd pure-ftpd sftp rsyncd rsync-ssh apt rpm}; do
   case $o in
     nginx | apache2 | lighttpd) each "$o" http swarmnode lftp wget ;;
     vsftpd) each "$o" ftp swarmnode lftp wget ;;
@@ -165,9 +190,16 @@ for o in ${ORIGINS:-nginx apache2 lighttpd vsftpd pure-ftpd sftp rsyncd rsync-ss
     rsyncd | rsync-ssh) each "$o" ssh swarmnode rsync ;;
     apt)
       archive
-      make_key
+      [[ -e $work/story.gpg ]] || make_key
       apt_repository "$work/archive"
       each apt http swarmnode apt-mirror debmirror
+      ;;
+    rpm)
+      rm -rf "$work/archive"
+      [[ -e $work/story.gpg ]] || make_key
+      rpm_repository "$work/archive"
+      unpacked dnf-plugins-core >"$work/logs/reposync"
+      each rpm http swarmnode reposync
       ;;
   esac
 done

@@ -57,12 +57,68 @@ aptly_upload() {
   chmod -R a+rX "$1"
 }
 
-# rpm_form DIR FORM: makes the metadata of the packages there anew: "xz" with databases of SQLite, groups, advisories and a module; "bz2" under names
-# without hashes and with longer hashes; "zst", which createrepo_c of Debian does not make, so that it is packed here.
+# tales DIR: ten more packages of 6 MiB for an apt archive, all at once, as a rebuild uploads them.
+tale_count=10 tale_bytes=$((6 << 20))
+tales() {
+  local d=$work/tale out=$work/upload i
+  rm -rf "$out"
+  mkdir "$out"
+  for i in $(seq "$tale_count"); do
+    rm -rf "$d"
+    mkdir -p "$d/DEBIAN" "$d/usr/share/tale-$i"
+    noise "5$i" "$tale_bytes" >"$d/usr/share/tale-$i/noise"
+    printf 'Package: tale-%d\nVersion: 1\nArchitecture: all\nSection: misc\nPriority: optional\nMaintainer: %s\nDescription: a tale\n' "$i" "$key" >"$d/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone -b "$d" "$out/tale-${i}_1_all.deb" >/dev/null
+  done
+  reprepro -b "$1" includedeb story "$out"/*.deb >>"$work/logs/reprepro.out" 2>&1
+  chmod -R a+rX "$1"
+}
+
+# rpm_tales DIR: the same for an rpm repository, whose metadata are made anew by rpm_form.
+rpm_tales() { rpm_many "$1" tale 1 "$tale_count" "$tale_bytes"; }
+
+# rpm_many DIR NAME VERSION COUNT BYTES: packages NAME-1, NAME-2 and so on, each with so many bytes of its own.
+rpm_many() {
+  local top=$work/rpmbuild i n
+  mkdir -p "$top" "$1/packages"
+  {
+    printf 'Name: %s\nVersion: %s\nRelease: 1\nSummary: tales\nLicense: none\nBuildArch: noarch\n%%description\nTales.\n' "$2" "$3"
+    for i in $(seq "$4"); do
+      n=$2-$i
+      printf '%%package -n %s\nSummary: a tale\n%%description -n %s\nA tale.\n%%files -n %s\n/usr/share/%s\n' "$n" "$n" "$n" "$n"
+    done
+    printf '%%install\n'
+    for i in $(seq "$4"); do
+      n=$2-$i
+      noise "$(printf '6%s%04d' "$3" "$i")" "$5" >"$work/noise-$n"
+      printf 'mkdir -p %%{buildroot}/usr/share/%s\nmv %s %%{buildroot}/usr/share/%s/noise\n' "$n" "$work/noise-$n" "$n"
+    done
+  } >"$top/$2.spec"
+  rpmbuild --quiet --define "_topdir $top" --define "_rpmdir $1/packages" --define '_rpmfilename %%{NAME}-%%{VERSION}.rpm' \
+    --define '_binary_payload w0.gzdio' -bb "$top/$2.spec" >>"$work/logs/tree.err" 2>&1
+}
+
+# rpm_repository DIR: 350 packages of 128 KiB, and package upload-1 in version 1; needs make_key.
+rpm_repository() {
+  rpm_many "$1" many 1 350 $((128 << 10))
+  rpm_upload "$1" 1
+}
+
+# rpm_upload DIR N: package upload-1 in version N instead of the one before.
+rpm_upload() {
+  rm -f "$1"/packages/upload-*
+  rpm_many "$1" upload "$2" 1 300000
+  rpm_form "$1" gz
+}
+
+# rpm_form DIR FORM: makes the metadata of the packages there anew: "gz" as it is usual; "xz" with databases of SQLite, groups, advisories and a module; "bz2" under names
+# without hashes and with longer hashes; "zst", which createrepo_c of Debian does not make, so that it is packed here; "zck" as in Fedora, zchunk files
+# beside those of gzip.
 rpm_form() {
   local d=$1
   rm -rf "$d/repodata"
   case $2 in
+    gz) createrepo_c --quiet "$d" ;;
     xz)
       extras "$work/extras"
       createrepo_c --quiet --xz --general-compress-type=xz --database --groupfile "$work/extras/comps.xml" "$d"
@@ -71,6 +127,7 @@ rpm_form() {
       ;;
     bz2) createrepo_c --quiet --general-compress-type=bz2 --simple-md-filenames --checksum sha512 "$d" ;;
     zst) createrepo_c --quiet --simple-md-filenames "$d" && as_zstd "$d/repodata" ;;
+    zck) createrepo_c --quiet --zck "$d" ;;
   esac >>"$work/logs/createrepo.out" 2>&1
   signed "$d/repodata/repomd.xml" --armor -o "$d/repodata/repomd.xml.asc"
   chmod -R a+rX "$d"

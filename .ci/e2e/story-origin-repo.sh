@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A master follows apt archives of reprepro and of aptly and an rpm repository of createrepo_c, in each of its forms, by their signed metadata. A poll without a change is one
 # request; what the indexes name is there before they are; what they name and the server lacks, or has otherwise, is not
-# published. It ends with apt and dnf at a mirror's gateway.
+# published; a server that is killed amid the packages costs nothing that has come. apt and dnf work with a mirror's gateway.
 # shellcheck disable=SC2154,SC2034 # what origins.sh sets and uses
 set -eu
 # shellcheck source=.ci/e2e/lib.sh
@@ -58,12 +58,79 @@ served_right() {
   done
 }
 
+# killed NAME URL SAME|NEXT [CHANGED]: the server, which has new packages, is killed when half of them have come, and comes back: while the SAME run still tries, or
+# when that has failed, so that it is the NEXT one that goes on, with what CHANGED has made of the repository meanwhile. Nothing that was there is asked for again.
+killed() {
+  local n=$1 how=$3 all=$((tale_count * tale_bytes)) bytes at start_time away
+  stop TERM "$n"
+  mark_http
+  bytes=$(from_origin)
+  origin_master "$n" "$2" --keyring "$work/story.gpg" --rate 100Mbit
+  until_true 120 "half of the new packages have come" come $((bytes + all / 2))
+  away=$(seconds)
+  far_kill
+  at=$(wc -l <"$origin_log")
+  check "$n: the release is not there yet" not published_above "$n" "$release"
+  if [[ $how == next ]]; then
+    until_true 120 "$n: the run has failed" failed "$n"
+    check "$n: without the server the mirror serves the release before, whole" whole_at "$base" "$n"
+    "$4"
+  fi
+  start_time=$(seconds)
+  serve_http nginx "$work/site"
+  away=$(since "$away")
+  [[ $how == same ]] || again "$n"
+  check "$n: the release comes" follows "$n" $((release + 1))
+  release=$((release + 1))
+  if [[ $how == next ]] || at_most "$away" 3; then
+    check "$n: it is of the $how run" by_the "$how" "$n"
+  else
+    step "$n: the server was away for $away s, for which no run waits for sure"
+  fi
+  step "figure: $n: killed in the middle, $(since "$start_time") s after the server was back published; $(mib $(($(from_origin) - bytes - all))) more than the packages came"
+  packages_asked "$((marked + 1))" "$at" 200 >"$work/had"
+  packages_asked "$((at + 1))" '$' '[0-9]*' >"$work/had-not"
+  check "$n: $(wc -l <"$work/had") packages were there, $(wc -l <"$work/had-not") were not" test -s "$work/had" -a -s "$work/had-not"
+  check "$n: none that was there was asked for again" test -z "$(comm -12 "$work/had" "$work/had-not")"
+  check "$n: those in the middle went on where they were cut" at_most $(($(from_origin) - bytes)) $((all * 115 / 100 + (8 << 20)))
+  at_mirror "$n"
+  check "$n: the release is whole" whole_at "$base" "$n"
+}
+failed() { of "$work/$1-home" "$id" origin.error; }
+by_the() {
+  local failures
+  failures=$(of "$work/$2-home" "$id" origin.failures)
+  echo "$failures failures"
+  if [[ $1 == same ]]; then ((failures == 0)); else ((failures > 0)); fi
+}
+
+# packages_asked FROM TO STATUS: which packages these lines of the log are about.
+packages_asked() { sed -n "$1,$2p" "$origin_log" | { grep -E "\"GET [^ ]*\.(deb|rpm) [^\"]*\" $3 " || true; } | cut -d' ' -f7 | LC_ALL=C sort -u; }
+
+# whole_at BASE NAME: there is every package that the index there names, and the server has or had it with these bytes.
+whole_at() {
+  local f
+  "index_$2" "$1" >"$work/index" || return 1
+  [[ -s $work/index ]] || return 1
+  rm -rf "$work/whole"
+  awk -v base="$1" -v out="$work/whole" '{ print "url = \"" base "/" $0 "\"\noutput = \"" out "/" $0 "\"" }' "$work/index" >"$work/curl.conf"
+  curl -sSf --create-dirs -K "$work/curl.conf" || return 1
+  while read -r f; do cmp "$work/whole/$f" "$work/site/$2/$f" || return 1; done <"$work/index"
+  echo "$(wc -l <"$work/index") packages"
+}
+index_debian() { curl -sSf "$1/dists/story/main/binary-amd64/Packages" | awk '/^Filename: / { print $2 }'; }
+index_rpm() {
+  local primary
+  primary=$(curl -sSf "$1/repodata/repomd.xml" | grep -o 'href="[^"]*primary\.xml\.gz"' | cut -d'"' -f2) || return 1
+  curl -sSf "$1/$primary" | gzip -dc | grep -o '<location href="[^"]*"' | cut -d'"' -f2
+}
+
 named() { awk '/^Filename: / { print $2 }' "$1"/dists/story/main/binary-amd64/Packages; }
 all_named() { local f; for f in $(named "$1"); do [[ -e $2/$f ]] || { echo "no $f"; return 1; }; done; }
 
 apt_part() {
-  local d=$work/site/debian big
-  follow debian "apt+${origin_url}debian?suite=story&component=main&arch=amd64"
+  local d=$work/site/debian big apt_url="apt+${origin_url}debian?suite=story&component=main&arch=amd64"
+  follow debian "$apt_url"
   look debian unchanged
   check "debian: no new release" again_says ".release == $release"
   check "debian: a poll without a change is one request: $requests" at_most "$requests" 1
@@ -97,6 +164,9 @@ apt_part() {
   at_mirror debian
   check "the mirror has the archive file for file" served_right "$d" "$work/served-debian" debian
   check "every package that the index names is there" all_named "$d" "$work/served-debian"
+  tales "$d"
+  killed debian "$apt_url" same
+  check "debian: status says when the Release file was made" made_at debian "$(sed -n 's/^Date: //p' "$d/dists/story/Release")"
   strange_key
 }
 
@@ -139,8 +209,9 @@ aptly_part() {
 # rpm_forms DIR: the same packages, with metadata in other forms.
 rpm_forms() {
   local d=$1 f
-  for f in xz bz2 zst; do
+  for f in xz bz2 zst zck; do
     rpm_form "$d" "$f"
+    [[ $f != zck ]] || forged_zchunk "$d"
     look rpm "$f"
     check "rpm, $f: the new metadata is published" follows rpm $((release + 1))
     [[ $f == bz2 ]] || # with other hashes all have to be read for them
@@ -154,6 +225,27 @@ rpm_forms() {
     check "dnf finds the advisory" dnf_tells STORY-2026-1 updateinfo list --all
     check "dnf finds the module" dnf_tells tales module list
   done
+}
+# forged_zchunk DIR: a file that we have no use for and carry along is what repomd.xml says, too.
+forged_zchunk() {
+  local f
+  f=$(find "$1/repodata" -name '*primary.xml.zck')
+  mv "$f" "$work/away.zck"
+  head -c "$(stat -c %s "$work/away.zck")" /dev/urandom >"$f"
+  look rpm "forged"
+  refused rpm "a zchunk file that is not what repomd.xml says"
+  mv "$work/away.zck" "$f"
+}
+
+# takes_zchunk REPODATA: zckdl, which asks for what differs by ranges of bytes, gets each zchunk file of the mirror's gateway from what it has of another.
+takes_zchunk() {
+  local f count=0
+  mkdir -p "$work/zchunk"
+  for f in "$1"/*.zck; do
+    (cd "$work/zchunk" && zckdl --fail-no-ranges -s "$work/old.zck" "$base/repodata/${f##*/}") && cmp "$work/zchunk/${f##*/}" "$f" || return 1
+    count=$((count + 1))
+  done
+  ((count == 3))
 }
 dnf_tells() { dnf_in xz "baseurl=$base/" "${@:2}" | grep "$1"; }
 
@@ -176,6 +268,32 @@ rpm_part() {
   check "rpm finds the new one" installed "$work/dnf-origin" story 2
   check "the mirror has the repository file for file" served_right "$d" "$work/served-rpm" rpm
   rpm_forms "$d"
+  cp "$(find "$d/repodata" -name '*primary.xml.zck')" "$work/old.zck"
+  rpm_tales "$d"
+  rpm_form "$d" zck
+  killed rpm "rpm+${origin_url}rpm/" next late_rpm
+  check "a client of zchunk works with the mirror's gateway" takes_zchunk "$d/repodata"
+  check "rpm: status says when the metadata were made" made_at rpm "@$(grep -o '<timestamp>[0-9]*' "$d/repodata/repomd.xml" | cut -d'>' -f2 | sort -n | tail -1)"
+  frozen_repository "$d"
+}
+late_rpm() {
+  rpm_many "$work/site/rpm" late 1 1 300000
+  rpm_form "$work/site/rpm" zck
+}
+made_at() { test "$(date -d "$(of "$work/$1-home" "$id" origin.metadata_made)" +%s)" = "$(date -d "$2" +%s)"; }
+
+# frozen_repository DIR: one that nobody has touched since 2023, with a good signature.
+frozen_repository() {
+  local f=$work/site/frozen
+  cp -r "$1" "$f"
+  sed -i 's|<timestamp>[0-9]*|<timestamp>1700000000|' "$f/repodata/repomd.xml"
+  signed "$f/repodata/repomd.xml" --armor -o "$f/repodata/repomd.xml.asc"
+  chmod -R a+rX "$f"
+  free_port
+  run frozen 30 "$SWARMNODE" publish --from "rpm+${origin_url}frozen/?max-age=14d" --from-private --keyring "$work/story.gpg" --home "$work/frozen-home" \
+    --listen "/ip4/127.0.0.1/tcp/$port" --gateway none
+  check "rpm: a repository that is as it was years ago is refused with max-age=14d" test "$status" = 1
+  check "and the error says how old it is" says frozen 'is of 2023-11-14 .*d ago'
 }
 
 archive

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -197,6 +198,28 @@ func checkFrom(rawURL string) error {
 	return misuse("--from %s: it should begin with one of %s, each followed by ://, or be the whole path of a directory", origin.WithoutPassword(rawURL), strings.Join(known, ", "))
 }
 
+// besideNow refuses what was said beside --now and would do nothing. What the environment or a configuration file has is for the
+// publish that began it all.
+func (a *app) besideNow(cmd *cobra.Command, name, dir string) error {
+	if dir != "" {
+		return misuse("--now %s has the running node publish, as it was told: leave %s away", quote(name), quote(dir))
+	}
+	var idle []string
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		said := "--" + f.Name
+		switch {
+		case f.Name == "now" || f.Name == "allow-empty" || f.Name == "allow-shrink" || f.Name == "json":
+		case cmd.InheritedFlags().Lookup(f.Name) == nil && a.sources[f.Name].place == said:
+			idle = append(idle, said)
+		}
+	})
+	if len(idle) == 0 {
+		return nil
+	}
+	return misuse("--now %s has the running node publish, as it was told; --allow-empty, --allow-shrink and --json go with it, %s not: leave it away, or say it in a `swarmnode publish` without --now, which changes what was told",
+		quote(name), strings.Join(idle, ", "))
+}
+
 // publishNow has the running node publish a collection, and tells what came of it.
 func (a *app) publishNow(ctx context.Context, o *publishOptions) error {
 	p := a.newProgress(o.json)
@@ -222,15 +245,25 @@ func (a *app) tellOutcome(res control.PublishResult) {
 	for _, s := range res.Skipped {
 		fmt.Fprintf(out, "Left out: %s\n", s)
 	}
-	if res.Unchanged {
+	p := res.Pulled
+	switch {
+	case res.Unchanged:
 		fmt.Fprintf(out, "Nothing has changed: %s is still at release %d, %s, %s.\n", res.Name, res.Release, count(res.Files, "file"), size(res.Bytes))
-		return
+	default:
+		fmt.Fprintf(out, "Published %s, release %d: %s, %s, of which %s are new, in %s.\n", res.Name, res.Release, count(res.Files, "file"),
+			size(res.Bytes), size(res.NewBytes), seconds(res.Seconds))
+		if p != nil {
+			fmt.Fprintf(out, "From the origin: %s, %s, and %s to list it.\n", count(p.Files, "file"), size(p.Bytes), count(p.Requests, "request"))
+		}
 	}
-	fmt.Fprintf(out, "Published %s, release %d: %s, %s, of which %s are new, in %s.\n", res.Name, res.Release, count(res.Files, "file"),
-		size(res.Bytes), size(res.NewBytes), seconds(res.Seconds))
-	if p := res.Pulled; p != nil {
-		fmt.Fprintf(out, "From the origin: %s, %s, and %s to list it.\n", count(p.Files, "file"), size(p.Bytes), count(p.Requests, "request"))
+	if p != nil && !p.Dated.IsZero() {
+		fmt.Fprintf(out, "Its metadata are of %s.\n", dated(p.Dated, time.Now()))
 	}
+}
+
+// dated writes when metadata were made, and how long ago that is.
+func dated(made, now time.Time) string {
+	return made.Local().Format(time.DateTime) + ", " + humanize.RelTime(made, now, "ago", "from now")
 }
 
 // tellTriggers says when it is looked at again.
@@ -273,6 +306,9 @@ func inWords(d time.Duration) string {
 func originLines(c control.Collection, now time.Time) (lines []string) {
 	o := c.Origin
 	lines = append(lines, o.URL+", "+triggersLine(o, c.Name), lookLine(o, now))
+	if !o.Dated.IsZero() {
+		lines = append(lines, "its metadata are of "+dated(o.Dated, now))
+	}
 	if l := o.Change; l.Release > 0 {
 		line := fmt.Sprintf("release %d came %s ago", l.Release, brief(max(now.Sub(l.At), 0)))
 		if l.Files > 0 {

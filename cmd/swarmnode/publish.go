@@ -52,7 +52,8 @@ every hour, as often as --every says, or when a webhook, SIGHUP or ` + "`publish
 A consistent state of it is a release; what is fetched is kept in the home directory only.
 Of a package repository, apt+https://HOST/debian?suite=NAME or rpm+https://HOST/DIRECTORY/, the
 signed indexes are read instead. &component=, &arch= and &section= take a part of a suite; the
-indexes stay as they are signed, and what they name beside that part is "404 Not Found".`,
+indexes stay as they are signed, and what they name beside that part is "404 Not Found". With
+max-age=14d behind the ? of either, metadata that are older are refused.`,
 		Example: `  swarmnode publish ./release
   swarmnode publish ./release --name parsix --exclude '*.tmp'
   swarmnode publish ./release --watch              # and again whenever something in it changes
@@ -71,11 +72,14 @@ indexes stay as they are signed, and what they name beside that part is "404 Not
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := strings.Join(args, "") // one or none
+			if o.now != "" {
+				if err := a.besideNow(cmd, o.now, dir); err != nil {
+					return err
+				}
+				return a.publishNow(cmd.Context(), &o)
+			}
 			if err := o.settle(dir, cmd.Flags().Changed); err != nil {
 				return err
-			}
-			if o.now != "" {
-				return a.publishNow(cmd.Context(), &o)
 			}
 			return a.publish(cmd.Context(), dir, &o)
 		},
@@ -106,12 +110,6 @@ func (o *publishOptions) publishFlags() *pflag.FlagSet {
 
 // settle checks what was said, as far as that can be done without looking.
 func (o *publishOptions) settle(dir string, changed func(string) bool) error {
-	if o.now != "" {
-		if dir != "" {
-			return misuse("--now %s has the running node publish, as it was told: leave %s away", quote(o.now), quote(dir))
-		}
-		return nil
-	}
 	if dir == "" && o.from.URL == "" {
 		return misuse("say what to publish: swarmnode publish DIR, or swarmnode publish --from URL")
 	}

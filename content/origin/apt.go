@@ -36,10 +36,11 @@ type apt struct {
 	stale bool // a Release file may be past its time, or older than the one before
 	other bool // a Release file may be of another suite than was asked for
 	print string
+	most  maxAge
 }
 
 // openAPT makes the origin of a URL apt+SCHEME://… with the parameters suite, component, arch, section (each may be there several times, and
-// several names be in one with commas), check-valid-until and check-suite.
+// several names be in one with commas), check-valid-until, check-suite and max-age.
 func openAPT(ctx context.Context, u *url.URL, o Options) (Origin, error) {
 	a, err := parseAPT(u)
 	if err != nil {
@@ -81,8 +82,10 @@ func parseAPT(u *url.URL) (*apt, error) {
 			a.stale = len(names) == 1 && names[0] == "no"
 		case "check-suite":
 			a.other = len(names) == 1 && names[0] == "no"
+		case "max-age":
+			a.most, err = parseMaxAge(strings.Join(names, ","))
 		default:
-			err = fmt.Errorf("there is no parameter %q; there are suite, component, arch, section, check-valid-until=no and check-suite=no", name)
+			err = fmt.Errorf("there is no parameter %q; there are suite, component, arch, section, max-age, check-valid-until=no and check-suite=no", name)
 		}
 		if err != nil {
 			return nil, &RefusedError{Reason: fmt.Sprintf("%s: %v", u.Redacted(), err)}
@@ -133,23 +136,25 @@ func (a *apt) List(ctx context.Context, before Before, each func(Entry) error) (
 		tops := make([]*top, len(a.dirs))
 		memo := map[string]string{memoPrint: a.print}
 		other := before.Memo[memoPrint] != a.print
-		changed := other
+		changed, dated := other, time.Time{}
 		for i, dir := range a.dirs {
 			t := &top{dir: dir, names: []string{"InRelease", "Release"}, most: maxReleaseBytes}
 			tops[i] = t
 			if err := t.ask(ctx, a.repository, before.Memo, other); err != nil {
 				return Listing{}, err
 			}
-			if err := a.fresh(dir, t.was.Until); err != nil && !t.changed {
+			if err := a.fresh(dir, t.was); err != nil && !t.changed {
 				return Listing{}, err
 			}
+			dated = older(dated, t.was.Date)
 			changed = changed || t.changed
 			memo[memoFile+dir] = t.was.text()
 		}
 		if !changed {
-			return Listing{Memo: memo}, ErrUnchanged
+			return Listing{Memo: memo, Dated: dated}, ErrUnchanged
 		}
 		p := &pile{o: &a.o}
+		dated = time.Time{}
 		for _, t := range tops {
 			rel, err := a.readTop(ctx, t, last, p)
 			if err == nil {
@@ -159,9 +164,10 @@ func (a *apt) List(ctx context.Context, before Before, each func(Entry) error) (
 				return Listing{}, err
 			}
 			memo[memoFile+t.dir] = t.is.text()
+			dated = older(dated, t.is.Date)
 		}
 		err := p.emit(each)
-		return Listing{Bad: p.bad, Memo: memo}, err
+		return Listing{Bad: p.bad, Memo: memo, Dated: dated}, err
 	})
 }
 
@@ -256,7 +262,8 @@ func (a *apt) readTop(ctx context.Context, t *top, last bool, p *pile) (*release
 	if err != nil {
 		return nil, err
 	}
-	if err := a.fresh(t.dir, rel.until); err != nil {
+	t.is.Date, t.is.Until = rel.date, rel.until
+	if err := a.fresh(t.dir, t.is); err != nil {
 		return nil, err
 	}
 	if a.keys != nil && !a.other && !rel.isOf(t.dir) {
@@ -271,16 +278,15 @@ func (a *apt) readTop(ctx context.Context, t *top, last bool, p *pile) (*release
 		return nil, &RefusedError{Reason: fmt.Sprintf("the Release file of %s is of %v, the one that was read before is of %v: a server that lags behind, or somebody who gives out old packages. Wait, take another server, or add check-valid-until=no to the address if it is meant to go back",
 			cmp.Or(t.dir, "/"), rel.date, t.was.Date)}
 	}
-	t.is.Date, t.is.Until = rel.date, rel.until
 	return rel, nil
 }
 
 // fresh refuses metadata past its time.
-func (a *apt) fresh(dir string, until time.Time) error {
-	if until.IsZero() || a.stale || a.now().Before(until) {
-		return nil
+func (a *apt) fresh(dir string, k known) error {
+	if k.Until.IsZero() || a.stale || a.now().Before(k.Until) {
+		return a.most.check("the Release file of "+cmp.Or(dir, "/"), k.Date, a.now())
 	}
-	return &RefusedError{Reason: fmt.Sprintf("the Release file of %s was valid until %v only: the server does not follow its own origin any more. Take another one, or add check-valid-until=no to the address if an old archive is what is wanted", cmp.Or(dir, "/"), until)}
+	return &RefusedError{Reason: fmt.Sprintf("the Release file of %s was valid until %v only: the server does not follow its own origin any more. Take another one, or add check-valid-until=no to the address if an old archive is what is wanted", cmp.Or(dir, "/"), k.Until)}
 }
 
 // publish puts metadata that was read on the pile as it is in memory.

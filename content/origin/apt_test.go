@@ -413,7 +413,7 @@ func TestAPTSwitches(t *testing.T) {
 func TestAPTParameters(t *testing.T) {
 	for query, want := range map[string]string{
 		"": "names no suite", "component=main": "names no suite", "suite=..": "not allowed", "suite=a/../../b/": "not allowed",
-		"suite=x&suit=y": `no parameter "suit"`, "suite=%zz": "cannot be read",
+		"suite=x&suit=y": `no parameter "suit"`, "suite=%zz": "cannot be read", "suite=x&max-age=2w": "write it like",
 	} {
 		u := &url.URL{Scheme: "apt+http", Host: "host", RawQuery: query}
 		if _, err := parseAPT(u); err == nil || !strings.Contains(err.Error(), want) {

@@ -113,6 +113,7 @@ type Listing struct {
 	Bad      []Bad
 	Memo     map[string]string // what the next List wants to know again, such as validators; small
 	Requests int               // requests, or commands, that it took
+	Dated    time.Time         // when the metadata of a package repository were made, by what they say; the oldest of several; zero: nothing tells
 }
 
 // Origin is a read-only view of a tree. List is called from one goroutine at a time, Open also from several.

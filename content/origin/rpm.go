@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -31,19 +32,50 @@ const maxTreeinfoBytes = 1 << 20
 type rpm struct {
 	*repository
 	back  bool // the metadata may be older than what was read before
+	most  maxAge
 	print string
 }
 
-// openRPM makes the origin of a URL rpm+SCHEME://…, with the parameter check-date=no or none.
+// openRPM makes the origin of a URL rpm+SCHEME://…, with the parameters check-date=no and max-age.
 func openRPM(ctx context.Context, u *url.URL, o Options) (Origin, error) {
-	if u.RawQuery != "" && u.RawQuery != "check-date=no" {
-		return nil, &RefusedError{Reason: fmt.Sprintf("%s: after the ? of an rpm repository check-date=no may stand and nothing else; --exclude '*.src.rpm' leaves out files", u.Redacted())}
-	}
-	r, err := openRepository(ctx, u, o)
+	r, err := parseRPM(u)
 	if err != nil {
 		return nil, err
 	}
-	return &rpm{repository: r, back: u.RawQuery != "", print: r.fingerprint(repomd)}, nil
+	below, err := openRepository(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	return r.over(below), nil
+}
+
+// over makes it read a repository.
+func (r *rpm) over(below *repository) *rpm {
+	r.repository, r.print = below, below.fingerprint(repomd)
+	return r
+}
+
+// parseRPM reads the parameters.
+func parseRPM(u *url.URL) (*rpm, error) {
+	r := &rpm{}
+	query, err := url.ParseQuery(u.RawQuery)
+	for name, values := range query {
+		if err != nil {
+			break
+		}
+		switch value := strings.Join(values, ","); {
+		case name == "check-date" && value == "no":
+			r.back = true
+		case name == "max-age":
+			r.most, err = parseMaxAge(value)
+		default:
+			err = errors.New("after the ? of an rpm repository check-date=no and max-age=14d may stand and nothing else; --exclude '*.src.rpm' leaves out files")
+		}
+	}
+	if err != nil {
+		return nil, &RefusedError{Reason: fmt.Sprintf("%s: %v", u.Redacted(), err)}
+	}
+	return r, nil
 }
 
 // List reads the metadata. It asks one question if nothing has changed, and a second one where there is a .treeinfo.
@@ -65,7 +97,10 @@ func (r *rpm) List(ctx context.Context, before Before, each func(Entry) error) (
 			memo[memoFile+t.dir] = t.was.text()
 		}
 		if !changed {
-			return Listing{Memo: memo}, ErrUnchanged
+			if err := r.most.check(joined(repodata, repomd), t.was.Date, r.now()); err != nil {
+				return Listing{}, err
+			}
+			return Listing{Memo: memo, Dated: t.was.Date}, ErrUnchanged
 		}
 		p := &pile{o: &r.o}
 		if err := t.get(ctx, r.repository); err != nil {
@@ -85,7 +120,7 @@ func (r *rpm) List(ctx context.Context, before Before, each func(Entry) error) (
 			memo[memoFile+tree.dir] = tree.is.text()
 		}
 		err := p.emit(each)
-		return Listing{Bad: p.bad, Memo: memo}, err
+		return Listing{Bad: p.bad, Memo: memo, Dated: t.is.Date}, err
 	})
 }
 
@@ -148,6 +183,9 @@ func (r *rpm) readData(ctx context.Context, t *top, p *pile) error {
 	t.is.Date = made
 	if now := r.now().UTC(); now.Before(made) { // what comes next has its own time, and is not older
 		t.is.Date = now
+	}
+	if err := r.most.check(joined(repodata, repomd), t.is.Date, r.now()); err != nil {
+		return err
 	}
 	packed, err := r.fetchChecked(ctx, *primary)
 	if err != nil {

@@ -260,7 +260,8 @@ func TestTimestamp(t *testing.T) {
 }
 
 func TestRPMParameters(t *testing.T) {
-	for query, want := range map[string]string{"": "", "check-date=no": "", "suite=x": "check-date=no may stand"} {
+	for query, want := range map[string]string{"": "", "check-date=no": "", "max-age=14d&check-date=no": "", "max-age=36h": "", "suite=x": "check-date=no and max-age=14d may stand",
+		"check-date=yes": "may stand", "max-age=": "write it like", "max-age=2w": "write it like", "max-age=1d&max-age=2d": "write it like", "max-age=%": "invalid URL escape"} {
 		o, err := Open(t.Context(), "rpm+http://host/el9/?"+query, Options{})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v, want %q", query, err, want)

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -125,6 +126,13 @@ func appendShort(to *string, text string) {
 	}
 }
 
+// measure takes a size, if it is one.
+func (l *located) measure(text string) {
+	if size, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64); err == nil {
+		l.size, l.sized = size, true
+	}
+}
+
 // file checks it.
 func (l *located) file() (filed, error) {
 	f, ok := hashed(l.kind, l.hash)
@@ -147,13 +155,32 @@ func (l *located) file() (filed, error) {
 // the file of each data element. refuse hears of those that cannot be believed. made is when the newest of them was made, by what is said
 // there: the revision beside them is what its maker likes.
 func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(string, error)) (made time.Time, err error) {
+	err = readLocated(r, "data", func(name, text string) {
+		if at := timestamp(text); name == "timestamp" && at.After(made) {
+			made = at
+		}
+	}, each, refuse)
+	return made, err
+}
+
+// readPrimary reads a primary index, whose packages are in it one after the other, and calls add with the file of each. refuse
+// hears of those that cannot be published.
+func readPrimary(r io.Reader, add func(filed) error, refuse func(string, error)) error {
+	return readLocated(r, "package", func(string, string) {}, func(_ string, f filed) error { return add(f) }, refuse)
+}
+
+// readLocated reads the items of either: a checksum, a location and a size each, of data as a text and of a package as an attribute. kind is the type of the
+// item. more gets the texts of all children.
+func readLocated(r io.Reader, item string, more func(name, text string), each func(kind string, f filed) error, refuse func(string, error)) error {
 	var l located
 	x := xmlItems{
-		item: "data",
+		item: item,
 		start: func(name string, attr func(string) string) {
 			switch name {
 			case "checksum":
 				l.kind = attr("type")
+			case "size":
+				l.measure(attr("package"))
 			case "location":
 				l.href, l.base = attr("href"), attr("base")
 			}
@@ -162,30 +189,27 @@ func readRepomd(r io.Reader, each func(kind string, f filed) error, refuse func(
 			switch name {
 			case "checksum":
 				appendShort(&l.hash, text)
-			case "timestamp":
-				if at := timestamp(text); at.After(made) {
-					made = at
-				}
+			case "name":
+				appendShort(&l.name, text)
 			case "size":
-				size, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-				l.size, l.sized = size, err == nil
+				l.measure(text)
 			}
+			more(name, text)
 		},
 		end: func(attr func(string) string) error {
 			kind := attr("type")
-			l.name = kind
+			l.name = cmp.Or(l.name, kind)
 			f, err := l.file()
-			href := l.href
+			name := cmp.Or(l.href, l.name)
 			l = located{}
 			if err != nil {
-				refuse(href, err)
+				refuse(name, err)
 				return nil
 			}
 			return each(kind, f)
 		},
 	}
-	err = x.read(r)
-	return made, err
+	return x.read(r)
 }
 
 // timestamp reads seconds since 1970, of which old tools tell fractions too. What is none, or not of the years that JSON can hold, is the zero time.
@@ -197,46 +221,4 @@ func timestamp(text string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(seconds, 0).UTC()
-}
-
-// readPrimary reads a primary index, whose packages are in it one after the other, and calls add with the file of each. refuse
-// hears of those that cannot be published.
-func readPrimary(r io.Reader, add func(filed) error, refuse func(string, error)) error {
-	var l located
-	x := xmlItems{
-		item: "package",
-		start: func(name string, attr func(string) string) {
-			switch name {
-			case "checksum":
-				l.kind = attr("type")
-			case "size":
-				size, err := strconv.ParseInt(attr("package"), 10, 64)
-				l.size, l.sized = size, err == nil
-			case "location":
-				l.href, l.base = attr("href"), attr("base")
-			}
-		},
-		text: func(name, text string) {
-			switch name {
-			case "checksum":
-				appendShort(&l.hash, text)
-			case "name":
-				appendShort(&l.name, text)
-			}
-		},
-		end: func(func(string) string) error {
-			f, err := l.file()
-			name := l.href
-			if name == "" {
-				name = l.name
-			}
-			l = located{}
-			if err != nil {
-				refuse(name, err)
-				return nil
-			}
-			return add(f)
-		},
-	}
-	return x.read(r)
 }

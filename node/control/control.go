@@ -254,9 +254,10 @@ type PublishResult struct {
 
 // Pulled says what a run asked of an origin.
 type Pulled struct {
-	Requests int    `json:"requests"` // that its listings took
-	Files    int    `json:"files"`    // that were fetched
-	Bytes    uint64 `json:"bytes"`
+	Requests int       `json:"requests"` // that its listings took
+	Files    int       `json:"files"`    // that were fetched
+	Bytes    uint64    `json:"bytes"`
+	Dated    time.Time `json:"metadata_made,omitzero"` // see OriginTimes
 }
 
 // SocketPath is where the socket of the node with this home is. Socket paths have a limit of about 100 bytes; for a

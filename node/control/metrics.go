@@ -219,6 +219,7 @@ func originMetrics() []collectionMetric {
 		each("origin_fetched_bytes_total", Counter, "Content read from the origin.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Bytes) })),
 		each("origin_run_seconds", Gauge, "How long the last run took; absent before the first.", ofOrigin(func(o *Origin) (float64, bool) { return o.LastSeconds, o.Runs > 0 })),
 		each("origin_success_timestamp_seconds", Gauge, "When the last run without an error ended; absent before the first.", ofOrigin(func(o *Origin) (float64, bool) { return at(o.Success) })),
+		each("origin_metadata_timestamp_seconds", Gauge, "When the metadata of a package repository were made, by what they say, the oldest of several; absent for other origins.", ofOrigin(func(o *Origin) (float64, bool) { return at(o.Dated) })),
 		each("origin_left_out", Gauge, "Paths of the origin that cannot be published.", ofOrigin(func(o *Origin) (float64, bool) { return some(o.Paths) })),
 	}
 }

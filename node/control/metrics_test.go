@@ -27,7 +27,7 @@ func busy(now time.Time) Status {
 		Storage:  Storage{Segments: 10, SegmentsComplete: 6, Bytes: 1000, BytesHere: 600, BytesOnDisk: 900, BytesBudget: 2000, Scrub: Scrub{Passes: 1, Finished: now.Add(-time.Hour), Bad: 3, Repaired: 2, Missing: 1}},
 		Transfer: Transfer{ReceivedBytes: 5000, MetadataBytes: 100, WastedBytes: 50, BytesInFlight: 64, Unobtainable: 1, AnnouncedToComplete: 1.5}}
 	cache := Collection{ID: content.NewID([]byte("y")), Name: "bad\xffname", Alarm: "two heads", Trouble: "no room",
-		Origin: &Origin{LeftOut: LeftOut{Paths: 1}, OriginRuns: OriginRuns{Runs: 5, Failures: 2}, OriginTimes: OriginTimes{Success: now}}, Cache: &Cache{Bytes: 1, Budget: 2, Hits: 3, Misses: 4}}
+		Origin: &Origin{LeftOut: LeftOut{Paths: 1}, OriginRuns: OriginRuns{Runs: 5, Failures: 2}, OriginTimes: OriginTimes{Success: now, Dated: now.Add(-time.Hour)}}, Cache: &Cache{Bytes: 1, Budget: 2, Hits: 3, Misses: 4}}
 	return Status{Verdict: "behind: fetching debian", ID: "12D3KooWnode", Started: now.Add(-time.Hour), Collections: []Collection{x, cache},
 		Gateway: &Gateway{Local: "http://127.0.0.1:8080/", Connections: 1, Answers: 9, Failed: 2, Refused: 3, Slow: 4, Bytes: 12345},
 		Peers: []Peer{{ID: "a", Addr: "/ip4/192.0.2.1/tcp/4101", Transport: "tcp", RTT: 10 * time.Millisecond}, {ID: "b", RTT: 30 * time.Millisecond, Inbound: true},
@@ -57,6 +57,7 @@ func TestMetrics(t *testing.T) {
 		`swarmnode_collection_release{collection="` + y + "\",name=\"bad\uFFFDname\"} 0",
 		"# TYPE swarmnode_collection_cache_hits_total counter", `swarmnode_collection_cache_hits_total{collection="` + y + "\",name=\"bad\uFFFDname\"} 3",
 		`swarmnode_collection_fresh_timestamp_seconds{collection="` + x + `",name="debian"} 1.79999994e+09`,
+		`swarmnode_collection_origin_metadata_timestamp_seconds{collection="` + y + "\",name=\"bad\uFFFDname\"} 1.7999964e+09",
 		"swarmnode_fine 0", "swarmnode_inbound_peers 2", "swarmnode_outbound_peers 2", "swarmnode_peer_rtt_median_seconds 0.02", "swarmnode_bootstrap_connected 1",
 		"swarmnode_sent_bytes_total 200", "swarmnode_upload_limit_bytes_per_second 1024", "swarmnode_download_limit_bytes_per_second 0", "swarmnode_month_limit_bytes 8192", "swarmnode_month_sent_bytes 4096", "swarmnode_month_received_bytes 2048", "swarmnode_gateway_sent_bytes_total 12345",
 	} {

@@ -91,6 +91,7 @@ type OriginTimes struct {
 	Success time.Time `json:"last_success,omitzero"`  // the end of the last run without an error
 	Next    time.Time `json:"next,omitzero"`          // zero: when something asks for it
 	Failing time.Time `json:"failing_since,omitzero"` // the end of the first failure since a success
+	Dated   time.Time `json:"metadata_made,omitzero"` // the metadata of a package repository, by what they said in the last success; the oldest of several
 }
 
 // NowRequest asks for a run.

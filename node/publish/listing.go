@@ -48,6 +48,7 @@ func (r *run) list(ctx context.Context) (changed bool, err error) {
 	before.close()
 	r.pulled.Requests += told.Requests
 	r.pulled.Rounds++
+	r.pulled.Dated = told.Dated
 	if errors.Is(err, origin.ErrUnchanged) && before.Memo != nil {
 		out.abandon()
 		if r.changes == nil {

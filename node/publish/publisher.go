@@ -161,12 +161,13 @@ type Result struct {
 
 // Pulled says what a Publish asked of an origin.
 type Pulled struct {
-	Requests int   // that its listings took
-	Files    int   // that were fetched, each time counted
-	Bytes    int64 // that were read of them
-	Rounds   int   // listings: one if nothing has changed, else one more after each time something was fetched
-	Mended   int   // damaged chunks whose bytes are right again
-	Lost     int   // damaged chunks of the release that neither peers nor the origin had
+	Requests int       // that its listings took
+	Files    int       // that were fetched, each time counted
+	Bytes    int64     // that were read of them
+	Rounds   int       // listings: one if nothing has changed, else one more after each time something was fetched
+	Mended   int       // damaged chunks whose bytes are right again
+	Lost     int       // damaged chunks of the release that neither peers nor the origin had
+	Dated    time.Time // of the last listing; see origin.Listing
 }
 
 // ShrinkError says that an origin has lost more of its files than is likely to be meant.
