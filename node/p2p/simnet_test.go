@@ -45,6 +45,7 @@ type internet struct {
 	sim   simnet.Simnet
 	mu    sync.Mutex // guards what follows, and sim.NewEndpoint
 	sites byte
+	lan   []string  // the places that are not on the Internet and to which somebody has written
 	opens time.Time // when the router of the next site does what it was asked
 }
 
@@ -197,6 +198,11 @@ func (c *socket) admits(from net.Addr) bool {
 func (c *socket) WriteTo(b []byte, to net.Addr) (int, error) {
 	u := to.(*net.UDPAddr)
 	u = &net.UDPAddr{IP: u.IP.To16(), Port: u.Port} // the simulator takes the short form for another node
+	if u.IP[12] != 11 {
+		c.site.mu.Lock()
+		c.site.lan = append(c.site.lan, u.String())
+		c.site.mu.Unlock()
+	}
 	return c.outerTo(u).WriteTo(b, u)
 }
 
