@@ -28,6 +28,34 @@ type mapper struct {
 	at   ma.Multiaddr
 }
 
+// gone is a router that answers no longer.
+type gone struct {
+	mapper
+	end chan struct{}
+}
+
+func (g gone) Close() error {
+	<-g.end
+	return nil
+}
+
+// A router that does not answer when it is told that its ports are free holds nobody up.
+func TestCloseWithoutARouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		router := gone{end: make(chan struct{})}
+		defer close(router.end)
+		n := newInternet(t, time.Millisecond)
+		h := n.host(t, noNAT, Config{}, Handlers{}, libp2p.NATManager(func(network.Network) basichost.NATManager { return router }))
+		peer := n.host(t, noNAT, Config{Bootstrap: h.Addrs()}, Handlers{})
+		untilVirtual(t, time.Minute, "a connection", func() bool { return peer.connected(h.host.ID()) })
+		began := time.Now()
+		if err := h.Close(); err != nil || time.Since(began) > closeWait {
+			t.Errorf("closed after %s: %v, want within %s", time.Since(began), err, closeWait)
+		}
+		untilVirtual(t, time.Minute, "the connection closed", func() bool { return !peer.connected(h.host.ID()) })
+	})
+}
+
 // mapped has the router of the site that is made next give a port after so long.
 func (n *internet) mapped(after time.Duration) (libp2p.Option, ma.Multiaddr) {
 	n.opens = time.Now().Add(after)
