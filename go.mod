@@ -16,6 +16,7 @@ require (
 	github.com/libp2p/go-libp2p v0.51.0 // hosts, streams, NAT traversal
 	github.com/libp2p/go-libp2p-kad-dht v0.42.1 // finding the first peers of a collection
 	github.com/libp2p/go-libp2p-pubsub v0.17.0 // announcements by GossipSub
+	github.com/libp2p/go-msgio v0.3.0 // the framing of AutoNAT's messages
 	github.com/libp2p/go-yamux/v5 v5.1.0 // round-trip times and windows of TCP connections
 	github.com/marcopolo/simnet v0.0.7 // tests: a network that is simulated, with routers
 	github.com/multiformats/go-multiaddr v0.16.1 // addresses
@@ -101,7 +102,6 @@ require (
 	github.com/libp2p/go-libp2p-kbucket v0.9.0 // indirect
 	github.com/libp2p/go-libp2p-record v0.3.1 // indirect
 	github.com/libp2p/go-libp2p-routing-helpers v0.7.5 // indirect
-	github.com/libp2p/go-msgio v0.3.0 // indirect
 	github.com/libp2p/go-netroute v0.4.0 // indirect
 	github.com/libp2p/go-reuseport v0.4.0 // indirect
 	github.com/libp2p/zeroconf/v2 v2.2.0 // indirect

@@ -32,7 +32,7 @@ began_home=$(seconds)
 start home "$lab" exec home-lan "$SWARMNODE" join --bootstrap "$address" --home "$work/home" --no-mdns
 until_true 60 "the router passes two ports on" both_ports
 step "the router passes two ports on after $(since "$began_home") s"
-until_true 240 "the node is public at an address of its router" tells '.reach.way == "public" and .reach.forwarded'
+until_true 60 "the node is public at an address of its router" tells '.reach.way == "public" and .reach.forwarded'
 step "found to be public after $(since "$began_home") s"
 check "status says so" says_so
 until_true 60 "the node is complete" tells '.collections[0].complete'

@@ -62,7 +62,7 @@ const (
 var ErrOnlyRelayed = errors.New("it can be met through a relay only, and no direct connection comes about: the routers on both sides prevent it")
 
 // ConnectAny connects to a peer by any of these addresses, without /p2p/ID at their end. Several at once: most of them may be of a
-// network that is not reached from here.
+// network that is not reached from here. They are what others say: see [dialRule].
 func (h *Host) ConnectAny(ctx context.Context, id gossip.PeerID, addrs []string) error {
 	p, err := peer.Decode(string(id))
 	if err != nil {
@@ -85,7 +85,7 @@ func (h *Host) ConnectAny(ctx context.Context, id gossip.PeerID, addrs []string)
 }
 
 // Connect connects to the node at addr, a multiaddr that ends in /p2p/ID, and says who it is. A node with another
-// key at that address is a [PeerMismatchError].
+// key at that address is a [PeerMismatchError]. The address is the operator's: see [dialRule].
 func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) {
 	info, err := parseAddr(addr)
 	if err != nil {
@@ -98,6 +98,7 @@ func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) 
 		return "", ErrClosed
 	}
 	defer h.wg.Done()
+	h.peers.bad.dials.choose(info)
 	if err := h.dial(ctx, info); err != nil {
 		return "", err
 	}

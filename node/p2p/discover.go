@@ -251,6 +251,7 @@ func (h *Host) startMDNS(ctx context.Context, parts *sync.WaitGroup) (stop func(
 				if h.connected(info.ID) {
 					continue
 				}
+				h.peers.bad.dials.meet(info)
 				if err := h.dial(ctx, info); err != nil {
 					h.cfg.Log.Debug("a node on the LAN is not reachable", "peer", info.ID, "error", err)
 				}

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,9 @@ const (
 	// observers is how many peers have to see us at an address before it is told to others. The library's four are
 	// too many for a small swarm.
 	observers = 2
+	// closeWait is how long the library gets to close itself: it closes the connections first, and tells the router last that its ports are
+	// free again, which takes 10 s if that one has gone.
+	closeWait = 3 * time.Second
 )
 
 // Host is a node in the swarm. Its methods can be called from many goroutines.
@@ -110,6 +114,12 @@ func newOver(ctx context.Context, cfg Config, handlers Handlers, w wire) (*Host,
 	}
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
 		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, lifetime: lifetime{stopped: make(chan struct{})}}
+	for _, t := range boots {
+		h.peers.bad.dials.choose(t.info)
+	}
+	if !cfg.Client { // which listens on any port
+		h.peers.bad.dials.listens(plan.addrs)
+	}
 	if err := h.peers.bad.load(time.Now()); err != nil {
 		cfg.Log.Warn("the bans cannot be read and are forgotten: look at the disk of the home directory", "file", cfg.BansFile, "error", err)
 	}
@@ -290,7 +300,8 @@ func (h *Host) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close ends every stream and connection and waits for all that runs on behalf of the host, Run included.
+// Close ends every stream and connection and waits for all that runs on behalf of the host, Run included; for what the library does
+// beyond that it waits only a while.
 func (h *Host) Close() error {
 	var err error
 	h.once.Do(func() {
@@ -304,8 +315,13 @@ func (h *Host) Close() error {
 		if h.dht != nil {
 			err = h.dht.Close()
 		}
-		if herr := h.host.Close(); err == nil {
-			err = herr
+		closed := make(chan error, 1)
+		go func() { closed <- h.host.Close() }()
+		select {
+		case herr := <-closed:
+			err = cmp.Or(err, herr)
+		case <-time.After(closeWait):
+			h.cfg.Log.Debug("the library is not done closing, which is not waited for")
 		}
 		h.wg.Wait()
 	})

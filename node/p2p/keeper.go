@@ -179,6 +179,7 @@ func (h *Host) keepConnected(ctx context.Context) {
 		}
 		if len(h.host.Network().Peers()) < enoughPeers {
 			for _, info := range h.keeper.someRemembered(time.Now(), h.connected) {
+				h.peers.bad.dials.meet(info)
 				dials.Go(func() {
 					if err := h.dial(ctx, info); err != nil {
 						h.cfg.Log.Debug("a remembered peer is not reachable", "peer", info.ID, "error", err)

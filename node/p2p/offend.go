@@ -75,6 +75,7 @@ type offenders struct {
 	log      *slog.Logger
 	path     string // of the bans; "" is not kept
 	arrivals *arrivals
+	dials    *dialRule
 
 	saving sync.Mutex // held while the file is written; taken before mu
 
@@ -85,7 +86,7 @@ type offenders struct {
 }
 
 func newOffenders(path string, log *slog.Logger) *offenders {
-	return &offenders{path: path, log: log, arrivals: newArrivals(), list: map[peer.ID]*Offender{}}
+	return &offenders{path: path, log: log, arrivals: newArrivals(), dials: newDialRule(), list: map[peer.ID]*Offender{}}
 }
 
 // load reads the bans in force.
@@ -224,14 +225,17 @@ func (o *offenders) name(now time.Time, e *Offender, banned bool) {
 func (o *offenders) InterceptPeerDial(p peer.ID) bool { return !o.banned(p, time.Now()) }
 
 // InterceptAddrDial is called by the library.
-func (o *offenders) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+func (o *offenders) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool { return o.dials.allows(p, a) }
 
 // InterceptAccept is called by the library, before it is known who connects.
 func (o *offenders) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured is called by the library.
-func (o *offenders) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
+func (o *offenders) InterceptSecured(d network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
 	o.arrivals.done(c)
+	if d == network.DirOutbound {
+		o.dials.reached(p, c.RemoteMultiaddr())
+	}
 	return !o.banned(p, time.Now())
 }
 

@@ -22,6 +22,7 @@
 //	pulls of small files         4 of a peer, 32 in all, 1 MiB each     told "busy"
 //	gossip message               96 KiB; 256 topics a peer              dropped; a false one is an offence
 //	member records               10,000 a collection, 8 addresses each  the oldest is forgotten
+//	addresses that it names      on the Internet, see dialRule          not dialed: a LAN and its services are none of its business
 //	holders from one search      50 (maxProviders), 8 dialed at a time  the others are not looked at
 //	offences                     see offences                           ban: 10 min, 24 h for wrong bytes
 //	offenders                    256 (maxOffenders), 30 log lines/min   the oldest suspect, then the oldest ban, is forgotten

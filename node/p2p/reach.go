@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,10 @@ type reach struct {
 
 	mu        sync.Mutex // guards what follows
 	v1        network.Reachability
-	confirmed []ma.Multiaddr // by AutoNAT version 2
+	doubt     time.Time         // when version 1 of AutoNAT last said that nobody reaches this node
+	confirmed []ma.Multiaddr    // by version 2
+	unknown   []ma.Multiaddr    // public ones of which version 2 cannot say yet
+	asked     map[string]*asked // both of these, by address: what came of our own questions
 	relays    []peer.ID
 	way       Way
 	since     time.Time
@@ -57,7 +61,21 @@ type reach struct {
 	took      time.Duration
 }
 
-func newReach() *reach { return &reach{way: WayUnknown, since: time.Now()} }
+// asked is what is known of an address by asking.
+type asked struct {
+	reached bool
+	at      time.Time     // of the last answer
+	next    time.Time     // not asked before
+	wait    time.Duration // before that, to be doubled
+}
+
+const (
+	// An address that was not reached is tried again after retryReach, twice that and so on; one of which nobody could say after
+	// askPause; both at least every maxRetryReach, as often as the library looks.
+	retryReach, maxRetryReach = 30 * time.Second, 5 * time.Minute
+)
+
+func newReach() *reach { return &reach{way: WayUnknown, since: time.Now(), asked: map[string]*asked{}} }
 
 // Trace is called by the library for each step of hole punching; both nodes call it at the end of an attempt.
 func (r *reach) Trace(e *holepunch.Event) {
@@ -80,9 +98,15 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 	defer r.mu.Unlock()
 	switch e := ev.(type) {
 	case event.EvtLocalReachabilityChanged:
-		r.v1 = e.Reachability
+		if r.v1 = e.Reachability; r.v1 == network.ReachabilityPrivate {
+			r.doubt = now
+		}
 	case event.EvtHostReachableAddrsChanged:
-		r.confirmed = e.Reachable
+		r.confirmed, r.unknown = e.Reachable, e.Unknown
+		maps.DeleteFunc(r.asked, func(a string, _ *asked) bool {
+			is := func(b ma.Multiaddr) bool { return b.String() == a }
+			return !slices.ContainsFunc(r.confirmed, is) && !slices.ContainsFunc(r.unknown, is)
+		})
 	case event.EvtAutoRelayAddrsUpdated:
 		r.relays = nil
 		for _, a := range e.RelayAddrs {
@@ -91,9 +115,26 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 			}
 		}
 	}
+	r.settle(now)
+	return len(r.reachable()) > 0 && r.v1 == network.ReachabilityUnknown
+}
+
+// reachable lists the addresses at which another node has reached this one. The caller holds mu.
+func (r *reach) reachable() []ma.Multiaddr {
+	list := slices.Clone(r.confirmed)
+	for _, a := range r.unknown {
+		if x := r.asked[a.String()]; x != nil && x.reached {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// settle decides which way others get here. The caller holds mu.
+func (r *reach) settle(now time.Time) {
 	way := WayUnknown
 	switch {
-	case r.v1 == network.ReachabilityPublic, len(r.confirmed) > 0:
+	case r.v1 == network.ReachabilityPublic, len(r.reachable()) > 0:
 		way = WayPublic
 	case len(r.relays) > 0:
 		way = WayRelay
@@ -106,7 +147,57 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 	if way != r.way {
 		r.way, r.since = way, now
 	}
-	return len(r.confirmed) > 0 && r.v1 == network.ReachabilityUnknown
+}
+
+// due gives an address to ask about now, or says when to look again: those of which version 2 cannot say, and the others when
+// version 1 says that nobody reaches this node.
+func (r *reach) due(now time.Time) (a ma.Multiaddr, ok bool, again time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again = now.Add(maxRetryReach)
+	list := r.unknown
+	if r.v1 == network.ReachabilityPrivate {
+		list = slices.Concat(list, r.confirmed)
+	}
+	for _, a := range list {
+		x := r.asked[a.String()]
+		switch {
+		case x == nil, !x.next.After(now) && (!x.reached || r.v1 == network.ReachabilityPrivate && x.at.Before(r.doubt)):
+			return a, true, now
+		case !x.reached && x.next.Before(again):
+			again = x.next
+		}
+	}
+	return nil, false, again
+}
+
+// answered takes what a peer said of an address; err says that it could not say. It reports whether the node is public where version 1
+// has not said so.
+func (r *reach) answered(a ma.Multiaddr, reached bool, err error, now time.Time) (public bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.unknown, a.Equal) && !slices.ContainsFunc(r.confirmed, a.Equal) {
+		return false // the address is gone
+	}
+	x := r.asked[a.String()]
+	if x == nil {
+		x = &asked{}
+		r.asked[a.String()] = x
+	}
+	first := retryReach
+	if err != nil {
+		first = askPause
+	} else {
+		x.reached, x.at = reached, now
+	}
+	if err == nil && reached {
+		x.wait, x.next = 0, now
+	} else {
+		x.wait = min(max(2*x.wait, first), maxRetryReach)
+		x.next = now.Add(x.wait)
+	}
+	r.settle(now)
+	return err == nil && reached && r.v1 != network.ReachabilityPublic
 }
 
 // guess takes a node that listens, but not on a public IPv4 address, for one behind a router until more is known: that takes
@@ -132,7 +223,7 @@ func relayOf(a ma.Multiaddr) (peer.ID, error) {
 func (h *Host) watchReach(ctx context.Context) error {
 	bus := h.host.EventBus()
 	events, err := bus.Subscribe([]any{new(event.EvtLocalReachabilityChanged), new(event.EvtHostReachableAddrsChanged),
-		new(event.EvtAutoRelayAddrsUpdated)}, eventbus.BufSize(64), eventbus.Name("swarmnode-reach"))
+		new(event.EvtAutoRelayAddrsUpdated), new(event.EvtPeerIdentificationCompleted)}, eventbus.BufSize(64), eventbus.Name("swarmnode-reach"))
 	if err != nil {
 		return fmt.Errorf("subscribe to events of reachability: %w", err)
 	}
@@ -141,31 +232,58 @@ func (h *Host) watchReach(ctx context.Context) error {
 		events.Close()
 		return fmt.Errorf("tell of reachability: %w", err)
 	}
-	h.wg.Go(func() {
-		defer events.Close()
-		defer tell.Close()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case e, ok := <-events.Out():
-				if !ok {
-					return
-				}
-				before := h.Reach().Way
-				if h.reach.note(e, time.Now()) {
-					// The relay service, AutoRelay and the DHT's mode listen to this event only.
-					if err := tell.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic}); err != nil {
-						h.cfg.Log.Debug("reachability is not told", "error", err)
-					}
-				}
-				if now := h.Reach().Way; now != before {
-					h.cfg.Log.Debug("how this node is reached has changed", "way", now, "before", before)
-				}
-			}
+	var backs *dialBacks // a client is reached by nobody, and a public node need not ask
+	if !h.cfg.Client && !h.cfg.Public {
+		if backs, err = newDialBacks(h.host); err != nil {
+			events.Close()
+			tell.Close()
+			return err
 		}
+	}
+	h.wg.Go(func() {
+		defer tell.Close()
+		wake := make(chan struct{}, 1)
+		var asking sync.WaitGroup
+		if backs != nil {
+			asking.Go(func() { h.keepAsking(ctx, backs, wake, tell) })
+		}
+		h.followReach(ctx, events, wake, tell)
+		asking.Wait()
 	})
 	return nil
+}
+
+// followReach takes the events until ctx ends, and has those addresses asked about that become known or can be asked about.
+func (h *Host) followReach(ctx context.Context, events event.Subscription, wake chan<- struct{}, tell event.Emitter) {
+	defer events.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events.Out():
+			if !ok {
+				return
+			}
+			before := h.Reach().Way
+			if h.reach.note(e, time.Now()) {
+				h.tellPublic(tell)
+			}
+			if now := h.Reach().Way; now != before {
+				h.cfg.Log.Debug("how this node is reached has changed", "way", now, "before", before)
+			}
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// tellPublic says that this node is public: the relay service, AutoRelay and the DHT's mode listen to this event only.
+func (h *Host) tellPublic(tell event.Emitter) {
+	if err := tell.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic}); err != nil {
+		h.cfg.Log.Debug("reachability is not told", "error", err)
+	}
 }
 
 // Reach tells how others get to this node.
@@ -182,7 +300,7 @@ func (r *reach) tell(own []ma.Multiaddr) Reach {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := Reach{Way: r.way, Since: r.since, Punched: r.punched, Unpunched: r.unpunched, PunchTime: r.took}
-	for _, a := range r.confirmed {
+	for _, a := range r.reachable() {
 		x.Confirmed = append(x.Confirmed, a.String())
 		x.Forwarded = x.Forwarded || !slices.ContainsFunc(own, a.Equal)
 	}

@@ -59,6 +59,69 @@ func TestReachFollowsEvents(t *testing.T) {
 	}
 }
 
+// What version 2 of AutoNAT cannot say is asked about, and everything once more when version 1 says the opposite.
+func TestReachAsks(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	r, now := newReach(), start
+	one, two := addrs("/ip4/11.2.2.2/tcp/4101")[0], addrs("/ip4/11.2.2.2/udp/4101/quic-v1")[0]
+	nobody := errors.New("nobody can say")
+	due := func(what string, want ma.Multiaddr) {
+		t.Helper()
+		if got, ok, again := r.due(now); ok != (want != nil) || ok && !got.Equal(want) || again.After(now.Add(maxRetryReach)) {
+			t.Errorf("%s: to ask about %v (%v), next at %s; want %v", what, got, ok, again.Sub(now), want)
+		}
+	}
+	answered := func(what string, a ma.Multiaddr, reached bool, err error, tell bool, way Way) {
+		t.Helper()
+		if got := r.answered(a, reached, err, now); got != tell || r.tell(nil).Way != way {
+			t.Errorf("%s: to be told %v, %s; want %v, %s", what, got, r.tell(nil).Way, tell, way)
+		}
+	}
+	v1 := func(x network.Reachability) { r.note(event.EvtLocalReachabilityChanged{Reachability: x}, now) }
+	changed := func(reachable, unknown []ma.Multiaddr) {
+		r.note(event.EvtHostReachableAddrsChanged{Reachable: reachable, Unknown: unknown}, now)
+	}
+	due("nothing known", nil)
+	changed(nil, []ma.Multiaddr{one, two})
+	due("two addresses", one)
+	answered("nobody there", one, false, nobody, false, WayUnknown)
+	due("the other one", two)
+	answered("not reached", two, false, nil, false, WayUnknown)
+	due("both asked", nil)
+	now = now.Add(askPause)
+	due("soon again", one)
+	answered("reached", one, true, nil, true, WayPublic)
+	v1(network.ReachabilityPublic)
+	due("one is known, the other not due", nil)
+	now = now.Add(retryReach)
+	due("the other one again", two)
+	answered("reached as well", two, true, nil, false, WayPublic)
+	now = now.Add(time.Hour)
+	due("all known", nil)
+
+	v1(network.ReachabilityPrivate)
+	due("the opposite is said", one)
+	now = now.Add(time.Second)
+	answered("reached all the same", one, true, nil, true, WayPublic)
+	v1(network.ReachabilityPublic)
+	due("settled", nil)
+	changed([]ma.Multiaddr{one}, nil)
+	now = now.Add(time.Second)
+	v1(network.ReachabilityPrivate)
+	due("what the library has confirmed is asked about, too", one)
+	answered("no longer", one, false, nil, false, WayPublic)
+	changed(nil, []ma.Multiaddr{one})
+	if got := r.tell(nil); got.Way != WayOutbound || len(got.Confirmed) != 0 {
+		t.Errorf("%+v, want a node that nobody reaches", got)
+	}
+	changed(nil, nil)
+	answered("an address that is gone", one, true, nil, false, WayOutbound)
+	due("nothing left", nil)
+	if len(r.asked) > 0 {
+		t.Errorf("%d addresses that are gone are remembered", len(r.asked))
+	}
+}
+
 func TestReachCountsHolePunching(t *testing.T) {
 	r := newReach()
 	for _, e := range []any{&holepunch.StartHolePunchEvt{}, &holepunch.EndHolePunchEvt{Error: "no"},

@@ -145,7 +145,7 @@ func (h *Host) goodPeers(now time.Time) []remembered {
 		}
 		r := remembered{ID: p.String(), Seen: now.Unix()}
 		for _, a := range h.host.Peerstore().Addrs(p) {
-			if _, port, _, ok := endpoint(a); ok && port != 0 && len(r.Addrs) < maxRememberedAddrs {
+			if _, port, _, ok := endpoint(a); ok && port != 0 && len(r.Addrs) < maxRememberedAddrs && h.peers.bad.dials.allows(p, a) {
 				r.Addrs = append(r.Addrs, a.String())
 			}
 		}

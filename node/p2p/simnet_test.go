@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -30,16 +31,22 @@ const (
 	noNAT     nat = iota
 	cone          // one outer port for one inner port; lets in who was written to, by address and port
 	symmetric     // another outer port for each who is written to
+	forwarded     // as cone, and lets everybody in at the port that the machine listens on, once it was asked to
 )
 
 // mappingTime is how long a router keeps what it has not seen in use (RFC 4787, REQ-5: not less than two minutes).
 const mappingTime = 2 * time.Minute
+
+// listenPort is where machines listen, and what a router that passes it on calls it as well.
+const listenPort = 4101
 
 // internet is a simulated network of QUIC, for a bubble of synctest.
 type internet struct {
 	sim   simnet.Simnet
 	mu    sync.Mutex // guards what follows, and sim.NewEndpoint
 	sites byte
+	lan   []string  // the places that are not on the Internet and to which somebody has written
+	opens time.Time // when the router of the next site does what it was asked
 }
 
 // newInternet makes a network in which a packet takes so long from anywhere to anywhere.
@@ -55,19 +62,19 @@ func newInternet(t *testing.T, delay time.Duration) *internet {
 
 // host makes a host of its own network, behind a router of that kind. The address to listen on is the configuration's business
 // elsewhere, here the network's.
-func (n *internet) host(t *testing.T, kind nat, cfg Config, handlers Handlers) *Host {
+func (n *internet) host(t *testing.T, kind nat, cfg Config, handlers Handlers, more ...libp2p.Option) *Host {
 	t.Helper()
 	n.mu.Lock()
 	n.sites++ // each in a /24 of its own: identify has limits by network
-	s := &site{internet: n, kind: kind, outer: net.IPv4(11, 2, n.sites, 1).To16(), inner: net.IPv4(11, 2, n.sites, 1).To16(), next: 40000}
+	s := &site{internet: n, kind: kind, outer: net.IPv4(11, 2, n.sites, 1).To16(), inner: net.IPv4(11, 2, n.sites, 1).To16(), next: 40000, opens: n.opens}
 	if kind != noNAT {
 		s.inner = net.IPv4(192, 168, n.sites, 2).To16()
 	}
 	n.mu.Unlock()
 	if !cfg.Client {
-		cfg.Listen = []string{"/ip4/" + s.inner.String() + "/udp/4101/quic-v1"}
+		cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", s.inner, listenPort)}
 	}
-	h, err := newOver(t.Context(), cfg, handlers, wire{transports: []libp2p.Option{s.transport()}, probe: func(ma.Multiaddr) error { return nil }})
+	h, err := newOver(t.Context(), cfg, handlers, wire{transports: append(more, s.transport()), probe: func(ma.Multiaddr) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +88,8 @@ type site struct {
 	*internet
 	kind         nat
 	inner, outer net.IP
-	next         int // port
+	next         int       // port
+	opens        time.Time // from then on it passes listenPort on, if it is of that kind
 }
 
 func (s *site) freePort() int {
@@ -183,12 +191,18 @@ func (c *socket) admits(from net.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last, ok := c.written[from.String()]
-	return c.site.kind == noNAT || ok && time.Since(last) <= mappingTime
+	passed := c.site.kind == forwarded && c.local.Port == listenPort && !time.Now().Before(c.site.opens)
+	return c.site.kind == noNAT || passed || ok && time.Since(last) <= mappingTime
 }
 
 func (c *socket) WriteTo(b []byte, to net.Addr) (int, error) {
 	u := to.(*net.UDPAddr)
 	u = &net.UDPAddr{IP: u.IP.To16(), Port: u.Port} // the simulator takes the short form for another node
+	if u.IP[12] != 11 {
+		c.site.mu.Lock()
+		c.site.lan = append(c.site.lan, u.String())
+		c.site.mu.Unlock()
+	}
 	return c.outerTo(u).WriteTo(b, u)
 }
 
