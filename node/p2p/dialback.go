@@ -47,8 +47,14 @@ type dialBacks struct {
 	host  host.Host
 	asked map[peer.ID]time.Time // of keepAsking alone
 
-	mu      sync.Mutex                   // guards waiting
-	waiting map[uint64]chan ma.Multiaddr // by number: where it arrived
+	mu      sync.Mutex // guards waiting
+	waiting map[uint64]question
+}
+
+// question is one that has not been proved yet.
+type question struct {
+	asked time.Time
+	proof chan ma.Multiaddr // where its number arrived
 }
 
 // newDialBacks takes the streams with the numbers. Those that are not for it go on to the library, which asks for itself.
@@ -57,7 +63,7 @@ func newDialBacks(h host.Host) (*dialBacks, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialBacks{host: h, asked: map[peer.ID]time.Time{}, waiting: map[uint64]chan ma.Multiaddr{}}
+	d := &dialBacks{host: h, asked: map[peer.ID]time.Time{}, waiting: map[uint64]question{}}
 	h.SetStreamHandler(autonatv2.DialBackProtocol, func(s network.Stream) {
 		if err := s.SetDeadline(time.Now().Add(proofWait)); err != nil {
 			s.Reset()
@@ -67,7 +73,7 @@ func newDialBacks(h host.Host) (*dialBacks, error) {
 		switch {
 		case err != nil:
 			s.Reset()
-		case d.arrived(n, s.Conn().LocalMultiaddr()):
+		case d.arrived(n, s.Conn()):
 			_ = pbio.NewDelimitedWriter(s).WriteMsg(&pb.DialBackResponse{}) // who dialed waits for it, and no longer if it is lost
 			s.Close()
 		default:
@@ -113,16 +119,20 @@ func readNumber(r io.Reader) (n uint64, raw []byte, err error) {
 	return msg.GetNonce(), seen.Bytes(), err
 }
 
-// arrived hands a number to who waits for it, if somebody does.
-func (d *dialBacks) arrived(n uint64, where ma.Multiaddr) bool {
+// arrived hands a number to who waits for it, if somebody does. One that comes over a connection that was there before, or that this node
+// has opened itself, proves nothing: a peer that lies has such a connection.
+func (d *dialBacks) arrived(n uint64, c network.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ch, ok := d.waiting[n]
-	if ok {
-		delete(d.waiting, n)
-		ch <- where
+	q, ok := d.waiting[n]
+	if !ok {
+		return false
 	}
-	return ok
+	if st := c.Stat(); st.Direction == network.DirInbound && !st.Opened.Before(q.asked) {
+		delete(d.waiting, n)
+		q.proof <- c.LocalMultiaddr()
+	}
+	return true
 }
 
 // ask has a peer connect to this node at an address. The error says that it is not known whether it could.
@@ -137,15 +147,15 @@ func (d *dialBacks) ask(ctx context.Context, p peer.ID, a ma.Multiaddr) (reached
 	defer s.Close()
 	n, proof := rand.Uint64(), make(chan ma.Multiaddr, 1)
 	d.mu.Lock()
-	d.waiting[n] = proof
+	d.waiting[n] = question{time.Now(), proof}
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
 		delete(d.waiting, n)
 		d.mu.Unlock()
 	}()
-	question := &pb.DialRequest{Addrs: [][]byte{a.Bytes()}, Nonce: n}
-	if err := pbio.NewDelimitedWriter(s).WriteMsg(&pb.Message{Msg: &pb.Message_DialRequest{DialRequest: question}}); err != nil {
+	request := &pb.DialRequest{Addrs: [][]byte{a.Bytes()}, Nonce: n}
+	if err := pbio.NewDelimitedWriter(s).WriteMsg(&pb.Message{Msg: &pb.Message_DialRequest{DialRequest: request}}); err != nil {
 		return false, fmt.Errorf("ask %s to connect: %w", p, err)
 	}
 	var answer pb.Message

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2/pb"
@@ -128,21 +129,28 @@ func TestMappedPortThatIsClosed(t *testing.T) {
 
 // Who says that it has connected, and has not, is not believed.
 func TestDialBackHasToBeProved(t *testing.T) {
+	type proof int
+	const (
+		none proof = iota
+		old        // over the connection that is there
+		fresh
+	)
 	const number = 7
 	for _, c := range []struct {
 		what   string
 		answer *pb.Message
-		prove  bool
+		prove  proof
 		want   bool
 		err    error
 	}{
-		{"it could not", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR), false, false, nil},
-		{"it refuses", answerOf(pb.DialResponse_E_DIAL_REFUSED, 0), false, false, errUnanswered},
-		{"it wants data first", &pb.Message{Msg: &pb.Message_DialDataRequest{DialDataRequest: &pb.DialDataRequest{NumBytes: 30_000}}}, false, false, errUnanswered},
-		{"it lies", answerOf(pb.DialResponse_OK, pb.DialStatus_OK), false, false, errUnanswered},
-		{"it could", answerOf(pb.DialResponse_OK, pb.DialStatus_OK), true, true, nil},
-		{"its answer says less than it did", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_BACK_ERROR), true, true, nil},
-		{"it could not, and yet it proves it", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR), true, false, nil},
+		{"it could not", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR), none, false, nil},
+		{"it refuses", answerOf(pb.DialResponse_E_DIAL_REFUSED, 0), none, false, errUnanswered},
+		{"it wants data first", &pb.Message{Msg: &pb.Message_DialDataRequest{DialDataRequest: &pb.DialDataRequest{NumBytes: 30_000}}}, none, false, errUnanswered},
+		{"it lies", answerOf(pb.DialResponse_OK, pb.DialStatus_OK), none, false, errUnanswered},
+		{"it could", answerOf(pb.DialResponse_OK, pb.DialStatus_OK), fresh, true, nil},
+		{"its answer says less than it did", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_BACK_ERROR), fresh, true, nil},
+		{"it could not, and yet it proves it", answerOf(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR), fresh, false, nil},
+		{"it proves it over the connection that is there", answerOf(pb.DialResponse_OK, pb.DialStatus_OK), old, false, errUnanswered},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -155,8 +163,15 @@ func TestDialBackHasToBeProved(t *testing.T) {
 					if err := pbio.NewDelimitedReader(s, maxAnswer).ReadMsg(&question); err != nil {
 						t.Error(err)
 					}
-					if c.prove {
-						prove(t, p, h, question.GetDialRequest().GetNonce())
+					from := p
+					if c.prove == fresh {
+						from = n.host(t, noNAT, Config{Client: true}, Handlers{}).host
+						if err := from.Connect(t.Context(), peer.AddrInfo{ID: h.host.ID(), Addrs: h.host.Addrs()}); err != nil {
+							t.Error(err)
+						}
+					}
+					if c.prove != none {
+						prove(t, from, h, question.GetDialRequest().GetNonce())
 					}
 					if err := pbio.NewDelimitedWriter(s).WriteMsg(c.answer); err != nil {
 						t.Error(err)
