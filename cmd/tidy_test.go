@@ -31,7 +31,7 @@ const (
 // to be decided, and written down here.
 var layers = func() map[string][]string {
 	contents := []string{"content", "content/guard", "content/chunker", "content/durable", "content/store", "content/origin"}
-	below := append([]string{"gossip", "gossip/trust", "gossip/topic", "node/policy"}, contents...)
+	below := append([]string{"gossip", "gossip/trust", "gossip/topic", "node/policy", "node/spool"}, contents...)
 	services := []string{"node/p2p", "node/limit", "node/fetch", "node/mirror", "node/publish", "node/trigger", "node/export", "node/gateway", "node/dns", "node/control"}
 	rules := map[string][]string{
 		"content":                 {"content/guard"},
@@ -46,6 +46,7 @@ var layers = func() map[string][]string {
 		"gossip/trust":            {"gossip", "content", "content/guard", "content/durable"},
 		"gossip/topic":            {"gossip", "content", "content/guard"},
 		"node/policy":             {"gossip", "content", "content/guard"},
+		"node/spool":              {},
 		"sim":                     {"node/policy", "gossip", "content"},
 		"node":                    slices.Concat(services, below),
 		"cmd":                     {},

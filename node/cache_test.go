@@ -96,6 +96,14 @@ func TestCacheOnlyNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, "the caches know each other", func() bool { return other.collection(id).follower.fetch.Progress().Holders == 2 })
+	within(t, "a cache tells what part of the release the other has", func() bool {
+		for _, h := range other.Status().Collections[0].Nodes {
+			if h.Peer == string(node.ID()) {
+				return h.Has(1) == "60 % of release 1" // 3 of 5 MiB
+			}
+		}
+		return false
+	})
 	master.halt()
 	other.wants(t, "/test/first.bin", first)
 	if a := other.ask(t, "GET", "/test/second.bin"); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {

@@ -35,6 +35,35 @@ func holders(members []gossip.Member, self, publisher gossip.PeerID, peers []con
 	return list[:min(len(list), maxHoldersTold)], len(list)
 }
 
+// maxWeighed bounds the segments that are gone through in one status to tell what parts of releases others have: some tens of
+// milliseconds.
+const maxWeighed = 4 << 20
+
+// weigh notes which part of the newest release those have who are connected and do not have all of it.
+func (f *follower) weigh(list []control.Holder, head uint64) {
+	r := f.mirror.Releases()
+	newest := r.Target
+	if newest == nil {
+		newest = r.Served
+	}
+	if newest == nil || newest.Manifest.Release != head {
+		return // what it consists of is not known here
+	}
+	left := maxWeighed
+	for i := range list {
+		h := &list[i]
+		if h.Way == control.WayNone || h.Complete && h.Release >= head {
+			continue
+		}
+		if left -= len(newest.Infos); left < 0 {
+			return
+		}
+		if part := f.fetch.Held(gossip.PeerID(h.Peer), newest.Infos); part < 1 {
+			h.Part = part // all of it is told by its record, which follows a moment later
+		}
+	}
+}
+
 // compareTruth puts false first.
 func compareTruth(a, b bool) int {
 	switch {

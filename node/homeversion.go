@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"swarmnode/content/durable"
 )
@@ -57,12 +58,30 @@ func tooNew(dir string, at, known int) error {
 func takeHome(home string) (*os.File, error) {
 	lock, err := lockHome(home)
 	if err != nil {
-		return nil, err
+		return nil, homeTrouble(home, err)
 	}
 	if err := upgrade(home, steps()); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, homeTrouble(home, errors.Join(err, lock.Close()))
 	}
 	return lock, nil
+}
+
+// homeTrouble adds to an error about a home directory what to try, where the system says why it is of no use.
+func homeTrouble(home string, err error) error {
+	advice := ""
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		advice = "this user may not write there; run the command as the user to whom it belongs, or name a directory of your own with --home"
+	case errors.Is(err, syscall.ENOSPC):
+		advice = "the disk is full; make room, or name a directory on another disk with --home"
+	case errors.Is(err, syscall.EROFS):
+		advice = "nothing can be written to that disk; name a directory on another one with --home"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTDIR):
+		advice = "there is no such directory, and none can be there; name another one with --home"
+	default:
+		return err // says itself what to do, or nobody knows
+	}
+	return fmt.Errorf("the home directory %s: %s: %w", home, advice, err)
 }
 
 // upgrade takes step after step and notes each when it is done. The home is locked.

@@ -3,12 +3,17 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"swarmnode/node/control"
 )
 
 // oldHome is the home of a mirror of version 1 as it was left behind: release 2 of "archive", two files, release 1 within grace. Its
@@ -213,5 +218,37 @@ func TestOldOriginHome(t *testing.T) {
 	has("index", "three\n")
 	if res := publishes(t, x, req); res.Release != 3 || res.Pulled.Files != 1 {
 		t.Errorf("one file has: %+v, %+v", res, res.Pulled)
+	}
+}
+
+// Who names a home directory that is of no use is told why and what to try, also where there is none to look through.
+func TestHomeTrouble(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, home := range []string{file, filepath.Join(file, "below")} {
+		n, err := Open(t.Context(), Config{Home: home})
+		if err == nil {
+			n.Close()
+		}
+		if want := "the home directory " + home + ": there is no such directory, and none can be there; name another one with --home: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", home, err, want)
+		}
+	}
+	for want, err := range map[string]error{
+		"the home directory /h: this user may not write there; ": fmt.Errorf("mkdir: %w", syscall.EACCES),
+		"the home directory /h: the disk is full; ":              &fs.PathError{Op: "write", Path: "/h/x", Err: syscall.ENOSPC},
+		"the home directory /h: nothing can be written ":         syscall.EROFS,
+		"some other reason": errors.New("some other reason"),
+	} {
+		if got := homeTrouble("/h", err); !strings.HasPrefix(got.Error(), want) || !errors.Is(got, err) {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+	gone := filepath.Join(t.TempDir(), "gone")
+	err := ScrubHome(t.Context(), gone, 0, slog.New(slog.DiscardHandler), func(control.Collection) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "nothing is kept in "+gone) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -117,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	cfg.Home = home
 	if err := durable.MkdirAll(durable.OS{}, home, 0o700); err != nil {
-		return nil, fmt.Errorf("open node: %w", err)
+		return nil, homeTrouble(home, err)
 	}
 	lock, err := takeHome(home)
 	if err != nil {

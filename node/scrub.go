@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"swarmnode/content/store"
@@ -31,6 +33,9 @@ func (n *Node) Scrub(rate int64) {
 // ScrubHome scrubs the mirrored collections of a home directory that no node uses, and calls each with what was found. What is
 // damaged is no longer there afterwards; the next start fetches it again. rate is in bytes per second; 0 is the usual one.
 func ScrubHome(ctx context.Context, home string, rate int64, log *slog.Logger, each func(control.Collection) error) (err error) {
+	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("nothing is kept in %s, which is not there: name the home directory of a node with --home", home)
+	}
 	lock, err := takeHome(home)
 	if err != nil {
 		return err

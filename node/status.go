@@ -50,6 +50,9 @@ func (n *Node) Status() control.Status {
 	for _, c := range n.all() {
 		x := n.collectionStatus(c, now)
 		x.Nodes, x.NodesAll = holders(c.listener.Heard(now, 0).Members, n.host.ID(), c.remembered().Publisher, s.Peers)
+		if c.follower != nil {
+			c.follower.weigh(x.Nodes, x.Head)
+		}
 		s.Collections = append(s.Collections, x.Collection)
 		worries = append(worries, worry(x, len(s.Peers), now))
 		worries = append(worries, unreached(x, s.Reach))

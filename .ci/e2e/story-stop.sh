@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A node that is asked to stop while it sends and fetches has ended within 5 s, in order, and goes on where it was.
+# A node that is asked to stop while it sends and fetches has ended within 5 s, in order, and goes on where it was; also when nobody reads
+# its log.
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-stop
@@ -68,6 +69,24 @@ until_true 120 "the mirror is complete" complete "$work/mirror" "$id" "$release"
 again=$(of "$work/mirror" "$id" received_bytes)
 step "figure: after the restart $(mib "$again") were fetched"
 check "what was here before the stop was not fetched again" at_most "$again" $((1021000000 - here_bytes + (32 << 20)))
+
+# --- nobody reads the log: a pager, or a journal that hangs
+mkfifo "$work/pager"
+exec {pager}<>"$work/pager" # a reader that never reads
+timeout 1 cat /dev/zero >&"$pager" || true # until it is full
+# shellcheck disable=SC2016 # the inner shell expands it
+start unread bash -c 'exec "$@" 2>"$0"' "$work/pager" "$SWARMNODE" join --bootstrap "$address" --home "$work/unread" --listen /ip4/127.0.0.1/tcp/0 \
+  --gateway 127.0.0.1:0 --no-mdns --log-level debug
+until_true 60 "a tenth is at the mirror whose log nobody reads" holds_some "$work/unread" "$id" 100000000
+clients unread "$work/unread"
+until_true 30 "clients are served by it" sending "$work/unread" 5
+"$SWARMNODE" logs --level debug --home "$work/unread" >"$work/logs/unread.log"
+check "it has logged" test -s "$work/logs/unread.log" # one line is enough to wait for a full pipe
+timed_stop unread
+step "figure: a mirror whose log nobody reads has stopped after $took s"
+check "a mirror whose log nobody reads stops within $limit s" at_most "$took" "$limit"
+check "in order" test "$status" = 0
+exec {pager}>&-
 
 # --- idle, for comparison
 timed_stop mirror

@@ -165,12 +165,14 @@ func TestProgressLines(t *testing.T) {
 	}
 	p.printed = p.printed.Add(-lineEvery - time.Second)
 	p.update(at{what: "fetching", done: 2 << 20, total: 4 << 20, more: "from 3 nodes"})
+	a.console.Flush(time.Minute)
 	if got, want := errs.String(), "fetching: 2.0 MiB of 4.0 MiB, from 3 nodes\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	quiet := a.newProgress(true)
 	quiet.printed = quiet.printed.Add(-lineEvery - time.Second)
 	quiet.update(at{what: "nothing of this"})
+	a.console.Flush(time.Minute)
 	if strings.Contains(errs.String(), "nothing of this") {
 		t.Error("a quiet progress was shown")
 	}

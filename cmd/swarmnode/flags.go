@@ -51,6 +51,7 @@ func (a *app) settle(cmd *cobra.Command) error {
 		a.logFormat = formatText
 		return misuse("--log-format %q: say text or json", f)
 	}
+	a.console.inJSON(a.logFormat == formatJSON)
 	a.warnOfVariables(cmd)
 	if a.home == "" {
 		a.home = a.defaultHome()

@@ -24,6 +24,7 @@ func logged(t *testing.T, a *app, out *bytes.Buffer) []string {
 	log.Warn("it broke: look at it", "error", fmt.Errorf("open x: %w", errors.New("two\nlines")), "file", "a\x1b[31m\u009b")
 	a.note("a word")
 	a.fail("the end")
+	a.console.Flush(time.Minute)
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 }
 
@@ -69,6 +70,7 @@ func TestLogsAsTheNode(t *testing.T) {
 	if err := journal.Each(slog.LevelInfo, 10, func(r control.LogRecord) error { return jsonRecord(&kept, r) }); err != nil {
 		t.Fatal(err)
 	}
+	a.console.Flush(time.Minute)
 	if kept.String() != direct.String() || strings.Count(kept.String(), "\n") != 2 {
 		t.Errorf("got\n%s\nwant\n%s", kept.String(), direct.String())
 	}

@@ -41,7 +41,8 @@ and a key for each fact, of which these mean the same everywhere:
   peer          the ID of another node
   address       where a node is reached
   file, path    a file of this machine; a file of a collection
-  lost_before   how many records were left out before this one, because the reader was slow
+  lost_before   how many records were left out before this one, because the reader was slow; on the node's
+                own standard error this is a record of its own, for the lines that are missing there
 
 Numbers and truth values are such, times are as above without fractions, lengths of time are like 1m30s.
 No record has a key, a password or what is in a file. Under systemd the lines of text have no time, for

@@ -48,10 +48,16 @@ func main() {
 
 // run is the program without the process around it. It gives the exit code: 0, 1 for what failed, 2 for misuse.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &told{out: plainly(stdout)}
-	a := &app{stdout: out, console: newConsole(stderr), env: os.LookupEnv}
-	if a.console.journal {
-		log.SetFlags(0) // of what libraries tell by themselves: the journal has the time
+	console := newConsole(stderr)
+	out := newTold(plainly(stdout), func() { console.Settle(unreadFor) })
+	defer context.AfterFunc(ctx, out.end)()
+	defer console.Flush(unreadFor)
+	a := &app{stdout: out, console: console, ending: out.end, env: os.LookupEnv}
+	if stderr == io.Writer(os.Stderr) {
+		log.SetOutput(console) // what libraries tell by themselves
+	}
+	if console.journal {
+		log.SetFlags(0) // the journal has the time
 	}
 	root := a.rootCommand()
 	if completing(args) {
@@ -62,8 +68,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(a.stdout)
 	root.SetErr(a.console)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil && cmd.Annotations[serviceAnnotation] == "" {
-		err = out.failed() // a node has done more than tell
+	if lost := out.failed(); err == nil && (cmd.Annotations[serviceAnnotation] == "" || errors.Is(lost, errUnread)) {
+		err = lost // a node has done more than tell, but what nobody read may be what a script waits for
 	}
 	if err == nil {
 		return 0
@@ -87,6 +93,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 type app struct {
 	stdout  io.Writer
 	console *console // stderr
+	ending  func()   // what is written to stdout need not wait for a reader any longer; may be nil
 	env     func(string) (string, bool)
 
 	home      string

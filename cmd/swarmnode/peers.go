@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"swarmnode/content"
 	"swarmnode/node/control"
 )
 
@@ -20,7 +21,8 @@ func (a *app) peersCommand() *cobra.Command {
 		Short: "List the nodes that are connected, and what others have",
 		Long: `Ask the node that runs with this home directory which others it is connected to, the nearest first; and
 for each collection, which nodes have said what they have of it, those that have least first. With --json
-the connected ones; swarmnode status --json has the others, too.`,
+the connected ones and what each has; swarmnode status --json has the others, too. How much it is of a release
+that is not complete is known of connected nodes, and where the collection is mirrored.`,
 		Example: "  swarmnode peers\n  swarmnode peers --json | jq -r .addr",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,7 +35,7 @@ the connected ones; swarmnode status --json has the others, too.`,
 			})
 			if asJSON {
 				for _, p := range s.Peers {
-					if err := printJSON(a.stdout, p); err != nil {
+					if err := printJSON(a.stdout, peerLine{p, hasOf(s.Collections, p.ID)}); err != nil {
 						return err
 					}
 				}
@@ -47,6 +49,33 @@ the connected ones; swarmnode status --json has the others, too.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line, for scripts")
 	return cmd
+}
+
+// peerLine is a connected peer, for scripts.
+type peerLine struct {
+	control.Peer
+	Has []peerHas `json:"has,omitempty"`
+}
+
+// peerHas is what a peer said that it has of a collection.
+type peerHas struct {
+	Collection content.ID `json:"collection"`
+	Name       string     `json:"name"`
+	Release    uint64     `json:"release"` // that it serves; 0 for none yet
+	Complete   bool       `json:"complete"`
+	Part       float64    `json:"part,omitempty"` // of the newest release, above 0 and below 1; absent where it is not known
+}
+
+// hasOf finds what a peer has.
+func hasOf(collections []control.Collection, peer string) (list []peerHas) {
+	for _, c := range collections {
+		for _, h := range c.Nodes {
+			if h.Peer == peer {
+				list = append(list, peerHas{c.ID, c.Name, h.Release, h.Complete, h.Part})
+			}
+		}
+	}
+	return list
 }
 
 // orLast puts a round trip that was not measured yet last.

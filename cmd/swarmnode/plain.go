@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -57,29 +55,4 @@ func harmless(text string) string {
 // of text round (UAX #9, section 2). Bytes that are no UTF-8 may be one of eight bits; ranging over a string makes them RuneError.
 func orders(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
-}
-
-// told remembers whether all that was written has gone out: a script must not take half of a list for all of it.
-type told struct {
-	out io.Writer
-
-	mu  sync.Mutex // guards err
-	err error      // of the first Write that failed
-}
-
-// Write passes b on.
-func (t *told) Write(b []byte) (int, error) {
-	n, err := t.out.Write(b)
-	if err != nil {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.err = cmp.Or(t.err, err)
-	}
-	return n, err
-}
-
-func (t *told) failed() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +14,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"swarmnode/node/spool"
 )
 
 const (
@@ -21,42 +26,77 @@ const (
 	barWidth = 40
 )
 
-// console is stderr. What is written while a bar is shown appears above it.
+// console is stderr. What is written while a bar is shown appears above it. Whoever reads it holds up nobody: a node must not stand
+// still because its log does.
 type console struct {
-	out      io.Writer
-	terminal bool
-	journal  bool // it is the journal of systemd, which notes the time and the level of each line
+	*spool.Queue // takes a whole line or more
+	out          io.Writer
+	terminal     bool
+	journal      bool // it is the journal of systemd, which notes the time and the level of each line
 
-	mu   sync.Mutex // guards bars and serialises writes
+	mu   sync.Mutex // guards all below
 	bars *mpb.Progress
+	json bool // lines are those of --log-format json
 }
 
 func newConsole(out io.Writer) *console {
 	c := &console{out: out, terminal: isTerminal(out)}
+	c.Queue = spool.New(above{c}, c.lost)
 	if out == io.Writer(os.Stderr) {
 		c.journal, _ = journal.StderrIsJournalStream() // what cannot be found out is not the journal
 	}
 	return c
 }
 
-// Write writes a whole line or more.
-func (c *console) Write(b []byte) (int, error) {
+// above writes the lines of a console, above the bars.
+type above struct{ *console }
+
+// Write writes a whole line or more. One goroutine calls it at a time.
+func (c above) Write(b []byte) (int, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	var to io.Writer = c.out
-	if c.bars != nil {
-		to = c.bars
-	}
+	bars := c.bars
+	c.mu.Unlock()
+	to := c.out
 	if c.terminal {
 		to = plain{to}
+		if bars != nil {
+			if _, err := (plain{bars}).Write(b); err == nil {
+				return len(b), nil
+			} // the bars have just ended
+		}
 	}
 	return to.Write(b)
+}
+
+// lost is the line that stands where lines are missing.
+func (c *console) lost(lines int) string {
+	var b strings.Builder
+	var h slog.Handler = &lineHandler{out: &b, level: slog.LevelWarn, undated: c.journal}
+	c.mu.Lock()
+	if c.json {
+		h = newJSONHandler(&b, slog.LevelWarn)
+	}
+	c.mu.Unlock()
+	b.WriteString(c.rank(slog.LevelWarn))
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines were left out here: whoever reads the standard error of this program was too slow; `swarmnode logs` may have them", 0)
+	r.AddAttrs(slog.Int("lost_before", lines))
+	if err := h.Handle(context.Background(), r); err != nil {
+		panic("a line for a builder of strings: " + err.Error()) // that never fails
+	}
+	return b.String()
 }
 
 func (c *console) show(bars *mpb.Progress) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.bars = bars
+}
+
+// inJSON says how the lines are written.
+func (c *console) inJSON(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.json = yes
 }
 
 // at is where some work stands.
@@ -162,9 +202,18 @@ func (p *progress) end() {
 	if bars == nil {
 		return
 	}
+	p.console.Settle(unreadFor) // what was written above the bars
 	p.console.show(nil)
 	bar.Abort(true)
-	bars.Wait()
+	ended := make(chan struct{})
+	go func() {
+		bars.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(unreadFor): // the terminal is stopped (Ctrl-S)
+	}
 }
 
 // rate is the speed of the last seconds.

@@ -94,6 +94,9 @@ func (a *app) serve(ctx context.Context, cfg node.Config, work func(ctx context.
 		fail(err)
 		ended <- err
 	}()
+	if a.ending != nil {
+		defer context.AfterFunc(ctx, a.ending)() // also when the node fails
+	}
 	quiet := a.supervised(ctx)
 	err = work(ctx, n)
 	quiet()

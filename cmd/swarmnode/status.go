@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -262,8 +263,34 @@ func writePublished(line func(name, format string, args ...any), c control.Colle
 
 // writeMirrored tells from whom a mirror has what.
 func writeMirrored(line func(name, format string, args ...any), c control.Collection) {
-	line("holders", "%d connected, %s said they are complete", c.Holders, count(c.Mirrors, "other node"))
+	line("holders", "%d connected, %s said they are complete%s", c.Holders, count(c.Mirrors, "other node"), partHolders(c))
 	line("received", "%s, of which %s metadata and %s wasted", size(c.ReceivedBytes), size(c.MetadataBytes), size(c.WastedBytes))
+}
+
+// shownParts is how many nodes that have a part are told of in a line; `swarmnode peers` has the others.
+const shownParts = 4
+
+// partHolders tells what those have who have a part of the newest release.
+func partHolders(c control.Collection) string {
+	var parts []string
+	more := 0
+	for _, h := range c.Nodes {
+		switch {
+		case h.Part == 0:
+		case len(parts) == shownParts:
+			more++
+		default:
+			parts = append(parts, h.Percent())
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	s := "; others have " + strings.Join(parts, ", ")
+	if more > 0 {
+		s += fmt.Sprintf(" (and %d more a part)", more)
+	}
+	return s
 }
 
 // cacheLine tells how much is kept of what was asked for, and how often that saved a fetch.

@@ -13,6 +13,7 @@ type Holder struct {
 	Publisher bool          `json:"publisher,omitempty"`
 	Release   uint64        `json:"release"`           // that it serves; 0 for none yet
 	Complete  bool          `json:"complete"`          // it has all of that release
+	Part      float64       `json:"part,omitempty"`    // of the newest release that it has, by what it told, above 0 and below 1; 0: not known
 	Way       Way           `json:"way"`               // how it is connected
 	RTT       time.Duration `json:"rtt_ns,omitempty"`  // 0: not measured
 	BytesIn   int64         `json:"bytes_in"`          // from it, of all collections, while it is connected
@@ -47,6 +48,10 @@ func WayOf(p Peer) Way {
 // Has says in a few words what a node has of a collection of which head is the newest release.
 func (h Holder) Has(head uint64) string {
 	switch {
+	case h.Part > 0 && h.Release < head && h.Complete:
+		return "all of release " + number(h.Release) + ", and " + h.Percent() + " of release " + number(head)
+	case h.Part > 0 && !(h.Complete && h.Release >= head):
+		return h.Percent() + " of release " + number(head)
 	case h.Release == 0:
 		return "nothing whole yet"
 	case h.Release < head && h.Complete:
@@ -57,6 +62,14 @@ func (h Holder) Has(head uint64) string {
 		return "all of release " + number(h.Release)
 	}
 	return "some of release " + number(h.Release)
+}
+
+// Percent writes Part, which is neither nothing nor all.
+func (h Holder) Percent() string {
+	if h.Part < 0.01 {
+		return "less than 1 %"
+	}
+	return strconv.Itoa(min(int(h.Part*100), 99)) + " %"
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

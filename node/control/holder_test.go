@@ -53,6 +53,8 @@ func TestHas(t *testing.T) {
 	for want, h := range map[string]Holder{
 		"nothing whole yet": {}, "all of release 7": {Release: 7, Complete: true}, "some of release 7": {Release: 7}, "all of release 8": {Release: 8, Complete: true},
 		"all of release 6, behind": {Release: 6, Complete: true}, "some of release 6, behind": {Release: 6},
+		"41 % of release 7": {Part: 0.419}, "99 % of release 7": {Release: 7, Part: 0.9999}, "less than 1 % of release 7": {Release: 6, Part: 1e-5},
+		"all of release 6, and 3 % of release 7": {Release: 6, Complete: true, Part: 0.03},
 	} {
 		if got := h.Has(7); got != want {
 			t.Errorf("%+v: got %q, want %q", h, got, want)

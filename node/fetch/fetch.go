@@ -239,6 +239,13 @@ func (f *Fetcher) Serves(release uint64) bool {
 	return false
 }
 
+// Held is which part of a release a peer has, by what it told, between 0 and 1; see [policy.Transfer.Held].
+func (f *Fetcher) Held(peer gossip.PeerID, infos []content.SegmentInfo) float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.transfer.Held(peer, infos)
+}
+
 // Progress is where a Fetcher stands.
 type Progress struct {
 	policy.Stats

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"swarmnode/node/spool"
 )
 
 const (
@@ -17,24 +19,29 @@ const (
 	logPrefixV6 = 48
 	// maxLogged is what a line keeps of each text that a client chose. Longer than any honest URL; a line stays within one write.
 	maxLogged = 2048
+	// logFlush is how long the end of the log waits for who reads standard output. Chosen: a reader that works takes it at once.
+	logFlush = 500 * time.Millisecond
 )
 
 // accessLog is a file with a line for each request in the combined format of Apache httpd. Lines are whole and in order: each is one
-// write at the end of the file, so that another program may rename it and say so.
+// write at the end of the file, so that another program may rename it and say so. Who reads standard output may hang: there the lines go
+// through a queue, and no request waits.
 type accessLog struct {
 	name string
 	full bool
 	log  *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	file   *os.File   // nil once closed
+	mu     sync.Mutex   // guards what follows
+	file   *os.File     // nil once closed
+	queue  *spool.Queue // before standard output; nil before other files
 	line   []byte
 	failed bool // the last write failed, which is told once
 }
 
 func openAccessLog(name string, full bool, log *slog.Logger) (*accessLog, error) {
-	l := &accessLog{name: name, full: full, log: log, file: os.Stdout}
+	l := &accessLog{name: name, full: full, log: log}
 	if name == "-" {
+		l.through(os.Stdout)
 		return l, nil
 	}
 	file, err := openAppend(name)
@@ -43,6 +50,15 @@ func openAccessLog(name string, full bool, log *slog.Logger) (*accessLog, error)
 	}
 	l.file = file
 	return l, nil
+}
+
+// through has the log written to a file whose reader may hang.
+func (l *accessLog) through(file *os.File) {
+	l.file = file
+	l.queue = spool.New(file, func(lines int) string {
+		l.log.Warn("gateway: lines of the access log were left out: whoever reads the standard output was too slow; give --access-log a file", "lines", lines)
+		return ""
+	})
 }
 
 func openAppend(name string) (*os.File, error) {
@@ -78,8 +94,12 @@ func (l *accessLog) close() error {
 	defer l.mu.Unlock()
 	file := l.file
 	l.file = nil
-	if l.name == "-" || file == nil {
+	if file == nil {
 		return nil
+	}
+	if l.queue != nil {
+		l.queue.Flush(logFlush)
+		return nil // it is not ours to close
 	}
 	return file.Close()
 }
@@ -118,6 +138,10 @@ func (l *accessLog) write(r *http.Request, status int, bytes int64, when time.Ti
 	}
 	b = append(b, '\n')
 	l.line = b
+	if l.queue != nil {
+		l.queue.Write(b)
+		return
+	}
 	_, err := l.file.Write(b)
 	if err != nil && !l.failed {
 		l.log.Warn("gateway: the access log is not written: look at the disk, then reload the node", "error", err)

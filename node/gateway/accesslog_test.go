@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -102,6 +104,40 @@ func TestAccessLogReopens(t *testing.T) {
 	}
 	if !regexp.MustCompile(`^`+line("first")+line("second")+`(`+line("third")+`)?$`).Match(old) || strings.Count(string(old)+string(now), "\n") != 3 {
 		t.Errorf("before: %s\nafter: %s", old, now)
+	}
+}
+
+// Requests do not wait for who reads the log on standard output, and what he missed is told elsewhere. A log that waits hangs this test.
+func TestAccessLogWithoutReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var told bytes.Buffer
+	l := &accessLog{name: "-", log: slog.New(slog.NewJSONHandler(&told, nil))}
+	l.through(w)
+	const lines = 2000 // of about 1 KiB, twice what is kept
+	req := &http.Request{Method: "GET", RequestURI: "/" + strings.Repeat("x", 1<<10), Proto: "HTTP/1.1", RemoteAddr: "192.0.2.77:999"}
+	for range lines {
+		l.write(req, 200, 1, time.Now())
+	}
+	l.close() // waits in vain
+	came := make(chan int)
+	go func() {
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Error(err)
+		}
+		came <- bytes.Count(b, []byte("\n"))
+	}()
+	for !l.queue.Flush(logFlush) {
+	}
+	w.Close()
+	n := <-came
+	var got struct{ Lines int }
+	if err := json.Unmarshal(told.Bytes(), &got); err != nil || got.Lines == 0 || got.Lines+n != lines {
+		t.Errorf("%d lines came, %v, told: %s", n, err, told.String())
 	}
 }
 

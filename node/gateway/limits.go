@@ -118,6 +118,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		leave, ok := l.s.limiter.enter(c.RemoteAddr())
 		if ok {
+			boundUnsent(c)
 			ctx, stop := context.WithCancel(context.Background())
 			return &conn{Conn: c, leave: leave, slow: &l.s.counts.slow, meter: newMeter(ctx, l.s.cfg.Limit, c.RemoteAddr().String()), stop: stop}, nil
 		}

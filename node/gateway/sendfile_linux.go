@@ -58,6 +58,22 @@ func (p *filePart) sendNow(out, in int) (n int64, done bool, err error) {
 	return n, true, nil
 }
 
+// boundUnsent has the kernel take no more than unsentBytes that it cannot send yet (tcp(7), TCP_NOTSENT_LOWAT). A connection of which
+// that cannot be said is as good as any.
+func boundUnsent(c net.Conn) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes) //nolint:errcheck // a kernel before 3.12
+	})
+}
+
 // acknowledged gives the bytes that the other side of a TCP connection has acknowledged since it began; 0 if that is not known.
 func acknowledged(c net.Conn) int64 {
 	sc, ok := c.(syscall.Conn)
