@@ -38,6 +38,9 @@ wait_published arm 300
 SWARMNODE=$work/arm check "in an emulator it publishes, and gets what was published" got arm-get "$id" "$work/arm-got" "$address" 300
 check "byte-exact" cmp "$work/tree/file" "$work/arm-got/file"
 stop INT arm 120
+run arm-demo 1000 "$work/arm" demo
+step "figure: $(tail -1 "$work/logs/arm-demo.out")"
+check "and the demo works" test "$status" = 0
 deb=$(echo "$work"/one/*_"$native".deb)
 version=$(dpkg-deb -f "$deb" Version)
 
