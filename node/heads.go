@@ -13,6 +13,7 @@ import (
 
 	"swarmnode/gossip"
 	"swarmnode/gossip/topic"
+	"swarmnode/node/p2p"
 )
 
 const (
@@ -32,31 +33,44 @@ const (
 )
 
 // checkHeads asks those who may know for the newest release and refuses to sign past one that this node does not have.
-// After keys were replaced, numbers that somebody has taken with the old ones are skipped, and those up to above.
-func (n *Node) checkHeads(ctx context.Context, c *collection, above uint64) error {
+// After keys were replaced, numbers that somebody has taken with the old ones are skipped, and those up to above. told says that somebody
+// who has the collection was asked.
+func (n *Node) checkHeads(ctx context.Context, c *collection, above uint64) (told bool, err error) {
 	others := n.knowsOthers()
 	if others {
 		n.meet(ctx)
 	}
 	if others || c.master.signer.Head().Release > 0 {
+		told = n.askHeads(ctx, c)
+	}
+	if ctx.Err() != nil {
+		return told, context.Cause(ctx)
+	}
+	if err := c.contested(n.cfg.Now()); err != nil {
+		return told, err
+	}
+	if err := c.master.signer.Adopt(c.trust); err != nil { // what another home with the same keys has confirmed since
+		return told, err
+	}
+	if above > 0 {
+		return told, c.master.signer.Skip(above)
+	}
+	if err := c.overtaken(n.cfg.Now()); err != nil && c.master.signer.Retaking() {
+		return told, err
+	}
+	return told, nil // later on, status says so: a liar must not keep an owner from publishing for ever
+}
+
+// checkLast is checkHeads at the moment of the signature, which can be hours later: what was heard meanwhile counts, and if nobody who has
+// the collection could be asked before, those who are connected by now are.
+func (n *Node) checkLast(ctx context.Context, c *collection, told bool) error {
+	if !told {
 		n.askHeads(ctx, c)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := c.contested(n.cfg.Now()); err != nil {
-		return err
-	}
-	if err := c.master.signer.Adopt(c.trust); err != nil { // what another home with the same keys has confirmed since
-		return err
-	}
-	if above > 0 {
-		return c.master.signer.Skip(above)
-	}
-	if err := c.overtaken(n.cfg.Now()); err != nil && c.master.signer.Retaking() {
-		return err
-	}
-	return nil // later on, status says so: a liar must not keep an owner from publishing for ever
+	return c.contested(n.cfg.Now())
 }
 
 // overtaken says that mirrors tell of a release that this home cannot know: whoever had the keys before they were replaced may
@@ -80,8 +94,8 @@ func (c *collection) overtaken(now time.Time) error {
 }
 
 // askHeads asks some peers at the same time, those that share the collection first, so that one that hangs does not keep the
-// others from being heard.
-func (n *Node) askHeads(ctx context.Context, c *collection) {
+// others from being heard. It reports whether one of them has the collection.
+func (n *Node) askHeads(ctx context.Context, c *collection) (told bool) {
 	ctx, cancel := context.WithTimeout(ctx, askHeadsTimeout)
 	defer cancel()
 	peers := c.topic.Peers()
@@ -111,6 +125,7 @@ func (n *Node) askHeads(ctx context.Context, c *collection) {
 			defer mu.Unlock()
 			if err == nil || decided(err) {
 				answers++
+				told = told || err == nil || !topic.Answered(err) // else it has nothing to say
 				return
 			}
 			last = err
@@ -122,6 +137,7 @@ func (n *Node) askHeads(ctx context.Context, c *collection) {
 		n.log.Warn("nobody who is connected says whether there is a newer release: look at the error, and at `swarmnode status` of a mirror if this home was restored from a copy",
 			"collection", c.name(), "error", last)
 	}
+	return told
 }
 
 // insist asks until there is an answer, but not for long.
@@ -153,16 +169,23 @@ func (n *Node) knowsOthers() bool {
 	return err == nil && st.Size() > emptyList
 }
 
-// meet waits until somebody is connected, but not for long.
+// met reports whether there is somebody to ask: not while one whom this node was told of may still come, for others may know nothing of
+// its collections.
+func met(connected int, named []p2p.Bootstrap) bool {
+	return connected > 0 && (slices.ContainsFunc(named, func(b p2p.Bootstrap) bool { return b.Connected }) ||
+		!slices.ContainsFunc(named, func(b p2p.Bootstrap) bool { return b.Err == nil }))
+}
+
+// meet waits until somebody is connected who may know, but not for long.
 func (n *Node) meet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for len(n.connected()) == 0 {
+	for !met(len(n.connected()), n.host.Bootstrap()) {
 		select {
 		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) || len(n.connected()) > 0 {
 				return
 			}
 			n.log.Warn("none of the peers known from before answers: whether they have a newer release is not known")

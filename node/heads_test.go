@@ -11,6 +11,7 @@ import (
 
 	"swarmnode/gossip"
 	"swarmnode/gossip/topic"
+	"swarmnode/node/p2p"
 )
 
 // TestInsist: a peer whose connection breaks, or who is busy, is asked again; who has answered is not, whatever he said.
@@ -43,4 +44,22 @@ func TestInsist(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 	})
+}
+
+// TestMet: a stranger who is connected first is not enough when a peer that was named can still come.
+func TestMet(t *testing.T) {
+	untried, here, gone := p2p.Bootstrap{}, p2p.Bootstrap{Connected: true}, p2p.Bootstrap{Err: io.EOF}
+	for _, c := range []struct {
+		connected int
+		named     []p2p.Bootstrap
+		want      bool
+	}{
+		{0, nil, false}, {1, nil, true},
+		{1, []p2p.Bootstrap{untried}, false}, {1, []p2p.Bootstrap{gone, untried}, false},
+		{1, []p2p.Bootstrap{untried, here}, true}, {1, []p2p.Bootstrap{gone, gone}, true}, {0, []p2p.Bootstrap{gone}, false},
+	} {
+		if got := met(c.connected, c.named); got != c.want {
+			t.Errorf("%d connected, %+v: got %v, want %v", c.connected, c.named, got, c.want)
+		}
+	}
 }

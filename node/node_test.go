@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -305,9 +306,11 @@ func TestOldStateDoesNotFork(t *testing.T) {
 	}
 	waitFor(t, first.ID, 1, mirror)
 	master.halt()
-	old := filepath.Join(t.TempDir(), "old")
-	if err := os.CopyFS(old, os.DirFS(home)); err != nil { // which gives every file mode 0644
-		t.Fatal(err)
+	old := t.TempDir()
+	for _, copied := range []string{"0", "1"} {
+		if err := os.CopyFS(filepath.Join(old, copied), os.DirFS(home)); err != nil { // which gives every file mode 0644
+			t.Fatal(err)
+		}
 	}
 	if err := filepath.WalkDir(old, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
@@ -326,13 +329,28 @@ func TestOldStateDoesNotFork(t *testing.T) {
 	}
 	waitFor(t, first.ID, 2, mirror)
 	master.halt()
-	stale := startNode(t, "stale", old, mirror.Addrs()[0])
 	if err := os.WriteFile(filepath.Join(tree, "other"), []byte("other"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err := stale.Publish(t.Context(), control.PublishRequest{Dir: tree, Name: "test"}, func(control.PublishProgress) {})
-	if err == nil || !strings.Contains(err.Error(), "release 2") {
-		t.Errorf("a publisher with an old state signed: %v", err)
+	// Who was told of the mirror asks it first. Who was not may hear of it while the tree is read.
+	for i, named := range [][]string{mirror.Addrs(), nil} {
+		copied := filepath.Join(old, strconv.Itoa(i))
+		if err := os.RemoveAll(filepath.Join(copied, peersFile)); err != nil {
+			t.Fatal(err)
+		}
+		stale, met := startNode(t, "stale", copied, named...), false
+		_, err := stale.Publish(t.Context(), control.PublishRequest{Dir: tree, Name: "test"}, func(control.PublishProgress) {
+			if !met && named == nil {
+				met = true
+				if _, err := stale.host.Connect(t.Context(), mirror.Addrs()[0]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if err == nil || !strings.Contains(err.Error(), "release 2") {
+			t.Errorf("a publisher with an old state, told of %s, signed: %v", named, err)
+		}
+		stale.halt()
 	}
 }
 

@@ -67,9 +67,9 @@ func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progres
 		e.Connections, e.Rate, e.Strict = f.Connections, f.Rate, f.Strict
 		defer c.master.origin.use()()
 	}
-	err := c.contested(n.cfg.Now())
+	err, told := c.contested(n.cfg.Now()), true
 	if e.ask {
-		err = n.checkHeads(ctx, c, e.above)
+		told, err = n.checkHeads(ctx, c, e.above)
 	} else if err == nil {
 		err = c.master.signer.Adopt(c.trust)
 	}
@@ -81,6 +81,7 @@ func (n *Node) makeRelease(ctx context.Context, c *collection, e errand, progres
 			return *cmp.Or(done, &control.PublishResult{}), err
 		}
 	}
+	e.Check = func(ctx context.Context) error { return n.checkLast(ctx, c, told) }
 	e.Again = c.master.signer.Supersedes(c.trust) || c.master.signer.Overtaken()
 	res, err := c.master.publisher.Publish(ctx, n.cfg.Now(), e.Options, func(p publish.Progress) {
 		progress(control.PublishProgress{Phase: p.Stage, Done: p.BytesRead, Total: p.BytesAll, Files: p.Files, FilesTotal: p.FilesAll})

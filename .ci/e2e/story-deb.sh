@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The package as a volunteer meets it: built twice with the same bytes, lintian, the binary for arm64 run in an emulator; installed by apt in a
 # root and a network of its own whose systemd is started in namespaces (no container program, no change to this machine). There it runs at
-# once, is told what to mirror, configured well and wrongly, reloaded, killed, upgraded, given a port by the socket unit, removed and purged.
+# once, is told what to mirror and which site to follow, upgraded, configured well and wrongly, reloaded, killed, given a port by the socket unit,
+# removed and purged.
 # shellcheck source=.ci/e2e/lib.sh
 source "$(dirname "$0")/lib.sh"
 story story-deb
@@ -36,7 +37,7 @@ SWARMNODE=$work/arm publish arm "$work/tree" "$work/arm-home" "$port"
 wait_published arm 300
 SWARMNODE=$work/arm check "in an emulator it publishes, and gets what was published" got arm-get "$id" "$work/arm-got" "$address" 300
 check "byte-exact" cmp "$work/tree/file" "$work/arm-got/file"
-stop INT arm 60
+stop INT arm 120
 deb=$(echo "$work"/one/*_"$native".deb)
 version=$(dpkg-deb -f "$deb" Version)
 
@@ -56,12 +57,12 @@ install -m 644 "$deb" "$vm/swarmnode.deb"
 install -m 644 "$work"/before/*.deb "$vm/before.deb"
 
 # inside COMMAND...: in the namespaces and the root of the system that was booted.
-inside() { timeout 120 nsenter -t "$init" -m -n -p -i -u -C -r -w env -i DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+inside() { timeout 300 nsenter -t "$init" -m -n -p -i -u -C -r -w env -i DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 init_of() { init=$(cat "/proc/${pid[vm]}/task/${pid[vm]}/children") && init=${init// /} && [[ -n $init ]] && inside systemctl is-system-running | grep -Eq 'running|degraded'; }
 prop() { inside systemctl show -P "$1" "${2:-swarmnode.service}"; }
 has() { [[ $(prop "$1" "${3:-swarmnode.service}") == "$2" ]]; }
 main_other() { [[ $(prop MainPID) != "$main" ]] && has ActiveState active; }
-node_complete() { inside swarmnode status --json | jq -e '.collections[0].complete'; }
+node_complete() { inside swarmnode status --json | jq -e '.collections[] | select(.name == "story").complete'; }
 node_id() { inside swarmnode status --json | jq -r .id; }
 backlog() { nsenter -t "$init" -n ss -ltnH "sport = :8080" | awk '{ print $3 }'; }
 told() { inside journalctl --no-pager -u swarmnode.service "$@"; }
@@ -69,7 +70,7 @@ answers() { inside curl -fsS -o /dev/null "http://127.0.0.1:8080/$1"; }
 byte_exact() { cmp "$work/tree/file" <(inside curl -fsS --max-time 60 http://127.0.0.1:8080/story/file); }
 
 start vm unshare --mount --net --pid --fork --kill-child --uts --ipc --cgroup "$root/.ci/debian/boot.sh" "$vm"
-until_true 60 "systemd runs" init_of
+until_true 180 "systemd runs" init_of
 
 # --- installed: it runs
 check "apt installs it, in the version before" inside sh -c 'apt install -y /before.deb >/installed 2>&1'
@@ -80,13 +81,20 @@ check "there is no failed unit" not grep -q swarmnode <(inside systemctl --faile
 check "the gateway answers at the usual port" answers ""
 check "status finds the service by itself, and says that there is nothing yet" grep '^idle: nothing is mirrored or published yet' <(inside swarmnode status)
 check "so does systemctl status" grep '^idle: nothing is mirrored' <(prop StatusText)
-check "who is not root is told to ask as root" grep 'as root: sudo swarmnode' <(inside runuser -u nobody -- swarmnode status 2>&1)
+check "so does its own user" grep '^idle: nothing is mirrored' <(inside runuser -u swarmnode -- swarmnode status)
+check "and its configuration" grep '/etc/swarmnode/swarmnode.toml' <(inside runuser -u swarmnode -- swarmnode config check)
+inside useradd --create-home --groups swarmnode anna
+anna() { inside runuser -u anna -- "$@" 2>&1; }
+check "who is in its group is told to ask as root" grep 'as root: sudo swarmnode' <(anna swarmnode status)
+check "also one who names its directory" grep 'answers only the user who runs it' <(anna swarmnode status --home /var/lib/swarmnode)
+check "and may look at its dashboard" anna curl -fsS -o /dev/null http://127.0.0.1:4180/
 check "its binary says the package's version" grep '^swarmnode 0~0before (commit ' <(inside swarmnode --version)
 check "the unit files are right" inside systemd-analyze verify --man=no /lib/systemd/system/swarmnode.service /lib/systemd/system/swarmnode-gateway.socket
 step "security: $(inside systemd-analyze security --no-pager swarmnode.service | tail -1)"
 check "systemd rates the sandbox at 1.3 or better" inside systemd-analyze security --no-pager --threshold=13 swarmnode.service
 check "it runs as its user" test "$(inside stat -c %U "/proc/$(prop MainPID)")" = swarmnode
 check "what it keeps is its own" test "$(inside stat -c '%U %a' /var/lib/swarmnode)" = "swarmnode 700"
+check "what it is told is root's" test "$(inside stat -c '%U %a' /etc/swarmnode)" = "root 755"
 check "listening sockets have the queue that the system allows" test "$(backlog)" = "$(inside cat /proc/sys/net/core/somaxconn)"
 check "manual pages and completions are in their places" inside ls /usr/share/man/man1/swarmnode{,-join,-collections-add}.1.gz \
   /usr/share/man/man8/swarmnode-service.8.gz /usr/share/bash-completion/completions/swarmnode /usr/share/zsh/vendor-completions/_swarmnode \
@@ -100,34 +108,11 @@ chmod +x "$work/in-its-network"
 SWARMNODE=$work/in-its-network publish master "$work/tree" "$work/master" 4200 --name story --gateway none
 wait_published master
 check "it is told what to mirror" inside swarmnode collections add "$id" --bootstrap "$address"
-until_true 60 "complete" node_complete
+until_true 120 "complete" node_complete
 check "the file comes byte-exact" byte_exact
 was=$(node_id)
 
-# --- upgraded
-main=$(prop MainPID)
-check "apt upgrades it" inside apt install -y /swarmnode.deb
-check "the new one runs" main_other
-check "with the new version" grep -F "swarmnode $version (commit " <(inside swarmnode --version)
-check "it is the same node" test "$(node_id)" = "$was"
-check "with what it mirrored" node_complete
-check "and serves it" byte_exact
-check "all files are as they were packed" inside dpkg --verify swarmnode
-
-# --- configured, wrongly at first
-mkdir -p "$vm/etc/swarmnode"
-printf '[join]\nacess-log = "/var/log/swarmnode/access.log"\n' >"$vm/etc/swarmnode/swarmnode.toml"
-check "with a mistake in its configuration it is not started" not inside systemctl restart swarmnode
-check "nor tried again" has ActiveState failed
-check "the status says misused" has ExecMainStatus 2
-check "the journal has the line, as an error" grep 'swarmnode.toml:2: .*did you mean access-log' <(told -p err)
-sed -i 's/acess/access/' "$vm/etc/swarmnode/swarmnode.toml"
-echo SWARMNODE_UPLOAD=50Mbit >>"$vm/etc/default/swarmnode"
-check "without it it is" inside systemctl restart swarmnode
-check "started means that the gateway answers" answers ""
-check "and that the node does, with the limit of the environment" grep 'upload 50Mbit' <(inside swarmnode limits)
-check "no line in the journal has two times" not grep -E '^([0-9/]{10} )?[0-9]{2}:[0-9]{2}:[0-9]{2} ' <(told -o cat)
-# --- a site that is there already is followed: the service does it, told once by a command, then by its configuration
+# --- a site that is there already is followed: the service does it, told once by a command
 mkdir "$work/site"
 echo first >"$work/site/page"
 chmod 755 "$work" "$work/site"
@@ -151,28 +136,61 @@ check "root tells the service to follow a site" inside swarmnode publish --from 
 check "it is served at once" page first
 changes second
 check "a webhook is taken" calls
-until_true 30 "the change is served after a webhook" page second
+until_true 120 "the change is served after a webhook" page second
 changes third
 check "systemctl reload has it look" inside systemctl reload swarmnode.service
-until_true 30 "the change is served after a reload" page third
-check "the service starts again" inside systemctl restart swarmnode.service
-check "and serves what it had" page third
+until_true 120 "the change is served after a reload" page third
+
+# --- upgraded
+# It goes on with both, and with what root has written.
+echo SWARMNODE_UPLOAD=50Mbit >>"$vm/etc/default/swarmnode"
+site_id() { inside swarmnode status --json | jq -er '.collections[] | select(.name == "site").id'; }
+followed=$(site_id)
+main=$(prop MainPID)
+check "apt upgrades it" inside apt install -y /swarmnode.deb
+check "the new one runs" main_other
+check "with the new version" grep -F "swarmnode $version (commit " <(inside swarmnode --version)
+check "it is the same node" test "$(node_id)" = "$was"
+check "with what it mirrored" node_complete
+check "and serves it" byte_exact
+check "what it followed is the same collection" test "$(site_id)" = "$followed"
+check "which it serves" page third
 changes fourth
-until_true 30 "it follows the site, as it was told before" page fourth
+check "a webhook is taken, as the one before was told" calls
+until_true 120 "it follows the site" page fourth
+check "all files are as they were packed, but the one that was edited" test "$(inside dpkg --verify swarmnode)" = '??5?????? c /etc/default/swarmnode'
+
+# --- configured, wrongly at first
+printf '[join]\nacess-log = "/var/log/swarmnode/access.log"\n' >"$vm/etc/swarmnode/swarmnode.toml"
+check "with a mistake in its configuration it is not started" not inside systemctl restart swarmnode
+check "nor tried again" has ActiveState failed
+check "the status says misused" has ExecMainStatus 2
+check "the journal has the line, as an error" grep 'swarmnode.toml:2: .*did you mean access-log' <(told -p err)
+sed -i 's/acess/access/' "$vm/etc/swarmnode/swarmnode.toml"
+check "without it it is" inside systemctl restart swarmnode
+check "started means that the gateway answers" answers ""
+check "and that the node does, with the limit of the environment" grep 'upload 50Mbit' <(inside swarmnode limits)
+check "no line in the journal has two times" not grep -E '^([0-9/]{10} )?[0-9]{2}:[0-9]{2}:[0-9]{2} ' <(told -o cat)
+check "what it had is served" page fourth
 check "and what it mirrors" node_complete
+changes fifth
+check "it looks again when it is told" inside swarmnode publish --now site
+check "and the change is served" page fifth
+
+# --- the same by its configuration
 mkdir -p "$vm/etc/systemd/system/swarmnode.service.d"
 printf '[Service]\nExecStart=\nExecStart=/usr/bin/swarmnode publish\n' >"$vm/etc/systemd/system/swarmnode.service.d/publish.conf"
 printf '[publish]\nfrom = "http://127.0.0.1:8001/"\nfrom-private = true\nname = "site"\nevery = "5s"\n' >>"$vm/etc/swarmnode/swarmnode.toml"
 check "the configuration of a publisher is right" inside swarmnode config check
 inside systemctl daemon-reload
 check "with an ExecStart that publishes it runs" inside systemctl restart swarmnode.service
-changes fifth
-until_true 30 "the site is followed as the configuration says" page fifth
+changes sixth
+until_true 120 "the site is followed as the configuration says" page sixth
 check "status says how" grep -F 'origin    http://127.0.0.1:8001/, every 5s' <(inside swarmnode status)
 stop TERM site
-until_true 30 "a dead origin is told in the status" failing
+until_true 120 "a dead origin is told in the status" failing
 check "with the origin dead the service starts" inside systemctl restart swarmnode.service
-until_true 10 "what it had is served" page fifth
+until_true 120 "what it had is served" page sixth
 rm "$vm/etc/systemd/system/swarmnode.service.d/publish.conf" "$vm/etc/swarmnode/secret"
 sed -i '/^\[publish\]/,$d' "$vm/etc/swarmnode/swarmnode.toml"
 inside systemctl daemon-reload
@@ -181,10 +199,10 @@ inside systemctl restart swarmnode.service
 main=$(prop MainPID)
 check "logrotate renames the access log" inside logrotate -f /etc/logrotate.d/swarmnode
 answers ""
-until_true 10 "the new access log is written" test -s "$vm/var/log/swarmnode/access.log"
+until_true 120 "the new access log is written" test -s "$vm/var/log/swarmnode/access.log"
 check "the reload did not end it" has MainPID "$main"
 inside systemctl kill --kill-whom=main -s ABRT swarmnode.service # as the watchdog does
-until_true 60 "started again after the watchdog's signal" main_other
+until_true 120 "started again after the watchdog's signal" main_other
 check "what it did then is in the journal" grep -q 'SIGABRT: abort' <(told -o cat)
 t=$(seconds)
 check "it stops" inside systemctl stop swarmnode.service
@@ -211,9 +229,9 @@ check "it is removed" inside apt remove -y swarmnode
 check "what it kept stays" test -d "$vm/var/lib/swarmnode/collections"
 check "installed again it goes on" inside apt install -y /swarmnode.deb
 check "with what it had" node_complete
-rm "$vm/etc/swarmnode/swarmnode.toml"
 check "it is purged" inside apt purge -y swarmnode
-check "nothing of it is left" test -z "$(cd "$vm" && ls -d var/lib/swarmnode var/log/swarmnode etc/swarmnode etc/default/swarmnode etc/systemd/system/*.wants/swarmnode* 2>/dev/null)"
+check "nothing of it is left" test -z "$(cd "$vm" && ls -d var/lib/swarmnode var/log/swarmnode etc/default/swarmnode etc/systemd/system/*.wants/swarmnode* 2>/dev/null)"
+check "but what root wrote" test -s "$vm/etc/swarmnode/swarmnode.toml"
 kill -KILL "$init"
 
 # --- the same again

@@ -76,7 +76,8 @@ run scrub 60 "$SWARMNODE" scrub --home "$work/victim" --rate 1GB --wait --json
 check "the last scrub finds nothing" test "$status:$(jq -c '.scrub | [.bad, .missing]' "$work/logs/scrub.out")" = "0:[0,0]"
 check "get from it" got exact "$id" "$work/out" "$(address_of "$work/victim")"
 check "byte-exact" same_tree "$work/tree" "$work/out"
-grep -Ei '^[0-9:]+ (error|warning): |swarmnode: |damaged' "$work/logs/victim.err" >"$work/logs/unexpected.out" || true
+# GossipSub's library says by itself when the machine was too busy for it.
+grep -Ei '^[0-9:]+ (error|warning): |swarmnode: |damaged' "$work/logs/victim.err" | grep -v 'warning: slow heartbeat' >"$work/logs/unexpected.out" || true
 step "warnings: $(sort "$work/logs/unexpected.out" | cut -c10-100 | uniq -c | head -5)"
 check "nothing in its log that a kill does not explain" not test -s "$work/logs/unexpected.out"
 for n in master other victim; do check "no stack trace from $n" no_trace "$n"; done

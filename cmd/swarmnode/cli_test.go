@@ -114,6 +114,21 @@ func TestHome(t *testing.T) {
 	}
 }
 
+func TestOfService(t *testing.T) {
+	cases := []struct {
+		uid  int
+		home string
+		want bool
+	}{
+		{0, "/root", true}, {0, "", true}, {997, "/var/lib/swarmnode", true}, {1000, "/home/anna", false}, {1000, "", false},
+	}
+	for _, c := range cases {
+		if got := ofService(c.uid, c.home); got != c.want {
+			t.Errorf("user %d at home in %q: got %v, want %v", c.uid, c.home, got, c.want)
+		}
+	}
+}
+
 func TestWithin(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {

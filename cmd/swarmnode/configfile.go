@@ -69,11 +69,11 @@ func (a *app) defaultConfig() string {
 	if dir, _ := a.env("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "swarmnode", configName)
 	}
-	if os.Geteuid() == 0 {
-		return "/etc/swarmnode/" + configName
-	}
 	user, err := os.UserHomeDir()
-	if err != nil {
+	switch {
+	case ofService(os.Geteuid(), user):
+		return "/etc/swarmnode/" + configName
+	case err != nil:
 		return configName
 	}
 	return filepath.Join(user, ".config", "swarmnode", configName)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,9 @@ import (
 )
 
 const (
-	// demoTimeout bounds the whole demo: it takes some seconds, so something is wrong after that.
-	demoTimeout = 2 * time.Minute
+	// demoTimeout bounds the whole demo: it takes some seconds, in an emulator or on a machine that is busy otherwise minutes, so something is
+	// wrong after that.
+	demoTimeout = 15 * time.Minute
 	// demoHeard is how long the master is given to hear of complete mirrors.
 	demoHeard = 5 * time.Second
 	// demoLook is how often the demo looks whether something has happened.
@@ -349,8 +351,8 @@ func (d *demo) complete(ctx context.Context, nodes ...*demoNode) error {
 			return last.Complete && last.Release == d.released.Release
 		}
 		if err := until(ctx, x, done); err != nil {
-			return fmt.Errorf("%s: release %d is not complete: it has %s of %s (%s %s): %w", x.name, d.released.Release, size(last.BytesHere), size(last.Bytes),
-				last.Phase, last.Trouble, err)
+			return fmt.Errorf("%s: release %d is not complete: it has %s of %s (%s): %w", x.name, d.released.Release, size(last.BytesHere), size(last.Bytes),
+				strings.TrimSpace(last.Phase+" "+last.Trouble), err)
 		}
 	}
 	return nil

@@ -73,15 +73,19 @@ func (a *app) defaultHome() string {
 	if dir, _ := a.env("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "swarmnode")
 	}
-	if os.Geteuid() == 0 {
-		return serviceHome
-	}
 	user, err := os.UserHomeDir()
-	if err != nil {
+	switch {
+	case ofService(os.Geteuid(), user):
+		return serviceHome
+	case err != nil:
 		return ".swarmnode"
 	}
 	return filepath.Join(user, ".local", "state", "swarmnode")
 }
+
+// ofService reports whether what a user with that home directory says is about the service of this machine: root's commands are, and
+// those of the user as whom the service runs.
+func ofService(uid int, home string) bool { return uid == 0 || home == serviceHome }
 
 func parseLevel(s string) (slog.Level, error) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}

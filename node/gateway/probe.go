@@ -110,7 +110,8 @@ func cleanGateway(raw string) (string, error) {
 	if err != nil || len(raw) > maxGatewayURL {
 		return "", errors.New("not the URL of a gateway")
 	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return !strings.ContainsRune(urlLetters, r) }) {
+	// The host as well, of which %80 and its like have been decoded by now.
+	if strings.ContainsFunc(raw+u.Host, func(r rune) bool { return !strings.ContainsRune(urlLetters, r) }) {
 		return "", errors.New("URL of a gateway with other letters than plain ones")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

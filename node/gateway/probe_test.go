@@ -201,7 +201,7 @@ func TestCleanGateway(t *testing.T) {
 }
 
 func FuzzCleanGateway(f *testing.F) {
-	for _, s := range []string{"http://a.example", "https://[::1]:80/x%20y/", "http://a>b/", "http://a:b/", "http://%41/", "HTTP://a/../b//"} {
+	for _, s := range []string{"http://a.example", "https://[::1]:80/x%20y/", "http://a>b/", "http://a:b/", "http://%41/", "HTTP://a/../b//", "http://%80", "http://%c3%a4.example/"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -56,6 +58,9 @@ const (
 	// punchReadyWait is how long a host that has just started gets to learn at which address others see it: the library looks after
 	// 0.25 s, 0.75 s, 1.75 s and 3.75 s.
 	punchReadyWait = 4 * time.Second
+	// bothDialedPause is the most that one of two nodes waits which have dialled each other at the same moment. It is by chance, so that they do not
+	// do so again, and longer than most round trips.
+	bothDialedPause = 300 * time.Millisecond
 )
 
 // ErrOnlyRelayed says that a peer was met through a relay, and that the routers in between let no direct connection through.
@@ -109,9 +114,6 @@ func (h *Host) Connect(ctx context.Context, addr string) (gossip.PeerID, error) 
 func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 	dctx, cancel := context.WithTimeout(ctx, h.cfg.Timeouts.Open)
 	defer cancel()
-	if s, ok := h.host.Network().(*swarm.Swarm); ok {
-		s.Backoff().Clear(info.ID)
-	}
 	known := info.Addrs
 	if h.reach.behind.Load() {
 		known = alsoQUIC(known)
@@ -119,7 +121,14 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 	h.host.Peerstore().AddAddrs(info.ID, known, peerstore.TempAddrTTL)
 	ready := h.canPunch()
 	// Not the host's Connect, which waits until the peer has said what it is.
-	conn, err := h.host.Network().DialPeer(dctx, info.ID)
+	conn, err := h.dialNow(dctx, info.ID)
+	if err != nil && bothDialed(err) {
+		select {
+		case <-time.After(rand.N(bothDialedPause)):
+			conn, err = h.dialNow(dctx, info.ID) // which finds the other node's connection where that was sooner
+		case <-dctx.Done():
+		}
+	}
 	if err == nil && conn.Stat().Limited && !ready && h.waitCanPunch(dctx) {
 		// The other node has asked for hole punching when this one could not do it yet, and asks once for each connection.
 		if err := conn.Close(); err != nil {
@@ -140,6 +149,18 @@ func (h *Host) dial(ctx context.Context, info peer.AddrInfo) error {
 	}
 	return nil
 }
+
+// dialNow has the library forget what came of earlier attempts: after a failure it would refuse another for some seconds.
+func (h *Host) dialNow(ctx context.Context, p peer.ID) (network.Conn, error) {
+	if s, ok := h.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(p)
+	}
+	return h.host.Network().DialPeer(ctx, p)
+}
+
+// bothDialed reports whether two nodes have dialled each other at the same moment from the ports at which they listen: TCP makes one connection
+// of the two (RFC 9293, section 3.5, simultaneous open), in which both want to be the client of TLS. There is only the text of that error.
+func bothDialed(err error) bool { return strings.Contains(err.Error(), "*tls.clientHelloMsg") }
 
 // canPunch reports whether the library takes part in hole punching yet: it does once an address is known at which others see
 // this node.

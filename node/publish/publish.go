@@ -30,7 +30,7 @@ func (p *Publisher) Publish(ctx context.Context, now time.Time, o Options, progr
 	defer p.changing.Unlock()
 	began := time.Now()
 	o.heavy = p.heavy
-	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare}
+	r := &run{Publisher: p, now: now, progress: newReporter(progress), prepare: o.Prepare, check: o.Check}
 	res, err := r.publish(ctx, o)
 	if err != nil {
 		return Result{}, diskFull(err)
@@ -63,6 +63,7 @@ type run struct {
 	placer   *placer
 	edits    content.Edits
 	prepare  bool // ask for signatures instead of signing
+	check    func(context.Context) error
 	digests  digests
 	*pull    // nil: what is published is a directory
 }
@@ -308,6 +309,11 @@ func (r *run) sign(ctx context.Context, m *content.Manifest, res *Result) error 
 	}
 	if err := r.crash("referred"); err != nil {
 		return err
+	}
+	if r.check != nil {
+		if err := r.check(ctx); err != nil {
+			return err
+		}
 	}
 	m.Release = max(m.Release, r.cfg.Signer.Next())
 	for last := m.Release + maxTakenNumbers; ; m.Release++ {

@@ -119,6 +119,8 @@ type Options struct {
 	Prepare bool
 	// Again makes a release even if nothing has changed.
 	Again bool
+	// Check is asked last, when all of the release is there: its error keeps it from being signed. nil: nothing is asked.
+	Check func(context.Context) error
 	// PullOptions are for an origin. Of ScanOptions it heeds AllowEmpty alone: what to leave out was said when it was opened.
 	PullOptions
 }
