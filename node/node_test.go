@@ -330,6 +330,7 @@ func TestOldStateDoesNotFork(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(tree, "other"), []byte("other"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	stale.patience = hang // what the mirror says is looked at here, not how soon
 	_, err := stale.Publish(t.Context(), control.PublishRequest{Dir: tree, Name: "test"}, func(control.PublishProgress) {})
 	if err == nil || !strings.Contains(err.Error(), "release 2") {
 		t.Errorf("a publisher with an old state signed: %v", err)
