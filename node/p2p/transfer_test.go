@@ -330,6 +330,7 @@ func TestBlocks(t *testing.T) {
 }
 
 func TestHoldings(t *testing.T) {
+	t.Parallel()
 	changes := make(chan gossip.Holdings, 4)
 	ended := make(chan struct{}, 4)
 	bridged := short // a busy machine may not get to a keep-alive frame within a shorter silence

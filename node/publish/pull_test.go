@@ -605,6 +605,8 @@ func (m *master) cleanBeside(rng *rand.Rand) (end func()) {
 	pub, now, stop, ended := m.pub, m.now, make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+		tick := time.NewTicker(time.Millisecond) // without a pause it has a processor for itself
+		defer tick.Stop()
 		for {
 			if err := pub.Clean(now, testGrace); err != nil {
 				m.t.Errorf("clean beside a run: %v", err)
@@ -612,7 +614,7 @@ func (m *master) cleanBeside(rng *rand.Rand) (end func()) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-tick.C:
 			}
 		}
 	}()
