@@ -384,10 +384,14 @@ func TestHoldings(t *testing.T) {
 		"silence": {"", ErrTimeout}, "cut": {part(statusCut, 0, ""), ErrBadAnswer}, "busy": {part(statusBusy, 5, ""), nil},
 	} {
 		bad := hostile(t, holdingsProtocol, func(s network.Stream) { io.WriteString(s, c.answer); io.Copy(io.Discard, s) })
-		if err := b.host.Connect(t.Context(), *host.InfoFromHost(bad)); err != nil {
+		asker := b
+		if c.want == ErrTimeout {
+			asker = newHost(t, Config{Timeouts: short}, Handlers{})
+		}
+		if err := asker.host.Connect(t.Context(), *host.InfoFromHost(bad)); err != nil {
 			t.Fatal(err)
 		}
-		err := b.WatchHoldings(t.Context(), gossip.PeerID(bad.ID().String()), testID, nil)
+		err := asker.WatchHoldings(t.Context(), gossip.PeerID(bad.ID().String()), testID, nil)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) || c.want == nil && !strings.Contains(err.Error(), "busy") {
 			t.Errorf("%s: %v", name, err)
 		}
