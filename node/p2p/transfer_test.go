@@ -155,11 +155,11 @@ func TestBusy(t *testing.T) {
 	hold, entered := make(chan struct{}), make(chan struct{}, 100)
 	var handler atomic.Value
 	handler.Store(s.chunk)
-	a := newHost(t, Config{}, Handlers{Chunk: func(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
+	a := newHost(t, Config{Timeouts: short}, Handlers{Chunk: func(ctx context.Context, id content.ID, ref content.Ref, buf []byte) ([]byte, error) {
 		return handler.Load().(func(context.Context, content.ID, content.Ref, []byte) ([]byte, error))(ctx, id, ref, buf)
 	}})
 	a.limits.uploads = newUploads(policy.ServingConfig{Places: maxPeerStreams})
-	b := newHost(t, Config{}, Handlers{})
+	b := newHost(t, Config{Timeouts: short}, Handlers{})
 	connect(t, b, a)
 	ask := func() error {
 		return b.Chunks(t.Context(), a.ID(), testID, content.Run{Segment: 7, Count: 2}, s.size, nil, collect(segment{}))
@@ -203,7 +203,7 @@ func TestBusy(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 
-	small := newHost(t, Config{MemoryBytes: 1}, Handlers{Chunk: s.chunk})
+	small := newHost(t, Config{MemoryBytes: 1, Timeouts: short}, Handlers{Chunk: s.chunk})
 	connect(t, b, small)
 	if !small.limits.sending.TryAcquire(small.limits.memory) {
 		t.Fatal("memory is taken")
