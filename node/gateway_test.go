@@ -208,6 +208,7 @@ func TestGatewaySwitch(t *testing.T) {
 						return
 					}
 					last = release
+					time.Sleep(time.Millisecond) // without a rest the readers take both processors from the publisher
 				}
 			})
 		}

@@ -17,13 +17,11 @@ import (
 )
 
 const (
-	// meetTimeout is how long a publish waits for somebody to ask whether there are newer releases, if this node has known
-	// anybody before.
-	meetTimeout = 5 * time.Second
+	// askPatience is how long a publish waits for somebody to ask whether there are newer releases, if this node has known anybody before,
+	// and then for all of that asking: a publisher whose peers are gone or hang publishes all the same, a little later.
+	askPatience = 5 * time.Second
 	// askHeads is how many peers are asked for the newest release before a new one is signed.
 	askHeads = 8
-	// askHeadsTimeout bounds all of that asking.
-	askHeadsTimeout = 5 * time.Second
 	// askHeadsTries is how often one peer is asked, and askHeadsPause how long it is left alone before the second time, before the third twice
 	// that: a peer that is busy, or whose connection breaks just then, may be the only one that knows.
 	askHeadsTries = 4
@@ -96,7 +94,7 @@ func (c *collection) overtaken(now time.Time) error {
 // askHeads asks some peers at the same time, those that share the collection first, so that one that hangs does not keep the
 // others from being heard. It reports whether one of them has the collection.
 func (n *Node) askHeads(ctx context.Context, c *collection) (told bool) {
-	ctx, cancel := context.WithTimeout(ctx, askHeadsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.patience)
 	defer cancel()
 	peers := c.topic.Peers()
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
@@ -178,7 +176,7 @@ func met(connected int, named []p2p.Bootstrap) bool {
 
 // meet waits until somebody is connected who may know, but not for long.
 func (n *Node) meet(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -212,6 +212,7 @@ func TestFork(t *testing.T) {
 		return slices.ContainsFunc(one.host.Peers(), func(p p2p.PeerInfo) bool { return p.ID == two.host.ID() })
 	})
 	write(t, dir, "file", "again")
+	one.patience, two.patience = hang, hang
 	_, err1 := one.publishAs(control.PublishRequest{Dir: dir, Name: "test"})
 	_, err2 := two.publishAs(control.PublishRequest{Dir: dir, Name: "test"})
 	if err1 == nil || err2 == nil {

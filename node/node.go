@@ -97,6 +97,8 @@ type links struct {
 	place   *place      // where this node is
 	limit   *limit.Limiter
 	rest    *rest // what the home holds beside collections
+
+	patience time.Duration // askPatience; longer in tests of what others answer
 }
 
 // Open starts the host and opens the collections of the home directory. Close must be called, or Run, which closes at its end.
@@ -124,7 +126,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, lock: lock, started: time.Now(), begun: make(chan struct{}), gone: make(chan struct{}),
-		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}}, publishing: make(chan struct{}, 1), triggers: newTriggers(), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
+		links: links{room: fetch.NewRoom(0), place: openPlace(home), rest: &rest{home: home}, patience: askPatience}, publishing: make(chan struct{}, 1), triggers: newTriggers(), collections: map[content.ID]*collection{}, broken: map[string]broken{}}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

@@ -339,6 +339,7 @@ func TestOldStateDoesNotFork(t *testing.T) {
 			t.Fatal(err)
 		}
 		stale, met := startNode(t, "stale", copied, named...), false
+		stale.patience = hang // what the mirror says is looked at here, not how soon
 		_, err := stale.Publish(t.Context(), control.PublishRequest{Dir: tree, Name: "test"}, func(control.PublishProgress) {
 			if !met && named == nil {
 				met = true

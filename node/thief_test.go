@@ -106,6 +106,7 @@ func TestTheft(t *testing.T) {
 				ring.Close()
 			}
 			owner = startNode(t, "owner again", home, m.Addrs()[0])
+			owner.patience = hang
 			req := control.PublishRequest{Dir: dir, Name: "test"}
 			if how == "late" {
 				c := owner.collection(first.ID)

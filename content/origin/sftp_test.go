@@ -125,13 +125,22 @@ func TestSFTP(t *testing.T) {
 		t.Errorf("%d logins", n)
 	}
 	before := Before{Entry: func(p string) (Entry, bool) { e, ok := got[p]; return e, ok }}
+	// The links are a moment old: they are asked for again, and so are always the two whose targets nobody is told.
+	youngLinks := func() (n int) {
+		for _, p := range []string{"link", "d/up"} {
+			if young(got[p].Mtime) {
+				n++
+			}
+		}
+		return n
+	}
+	most := youngLinks()
 	again, l, err := entriesOf(t, origin, before)
 	if err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
 		t.Errorf("the second listing: %v\n%v\n%v", err, again, got)
 	}
-	// The links are a moment old: they are asked for again.
-	if l.Requests != 3+4 {
-		t.Errorf("%d requests for 3 directories and 4 new links", l.Requests)
+	if least := youngLinks(); l.Requests < 3+2+least || l.Requests > 3+2+most {
+		t.Errorf("%d requests for 3 directories, 2 links that lead out and %d to %d new ones", l.Requests, least, most)
 	}
 	// Going on, and not with another version.
 	_, b, err := readAll(t, origin, got["d/e/big"], 0, "")

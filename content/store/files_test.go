@@ -22,14 +22,13 @@ func TestDiskUnderWay(t *testing.T) {
 	d.LimitFiles(1)
 	segs := storetest.Segments()[:2]
 	var others sync.WaitGroup
-	stop := make(chan struct{})
+	var ready []chan struct{} // a loop may take more steps; without an end of them they take both processors while the disk syncs
 	loop := func(step func()) {
+		more := make(chan struct{}, 1)
+		ready = append(ready, more)
 		others.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
+			for range more {
+				for range 20 {
 					step()
 				}
 			}
@@ -56,6 +55,12 @@ func TestDiskUnderWay(t *testing.T) {
 		})
 	}
 	for n := range 25 {
+		for _, more := range ready {
+			select {
+			case more <- struct{}{}:
+			default: // it still has some
+			}
+		}
 		s := segs[n%2]
 		must(t, d.Punch(s.Number, content.Bitmap{0b1110_0110}))
 		must(t, d.Sync(t.Context()))
@@ -65,7 +70,9 @@ func TestDiskUnderWay(t *testing.T) {
 		}
 		_, _, _ = d.Segments(), d.Synced(s.Number), d.Stats()
 	}
-	close(stop)
+	for _, more := range ready {
+		close(more)
+	}
 	others.Wait()
 	must(t, d.Sync(t.Context()))
 	if st := d.Stats(); st.Bad != 0 || st.Used != d.SumUsed() || st.OpenFiles > 1 {

@@ -136,6 +136,7 @@ func spoil(t *rapid.T, rng *rand.Rand, dir, outside string) {
 // TestModel: whatever earlier runs, other releases and vandals left, Prepare asks for exactly what is lacking and
 // the end is the release; nothing outside changes.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	top := tempDir(t)
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {

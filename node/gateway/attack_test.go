@@ -185,6 +185,7 @@ func (c *closedClient) Write(p []byte) (int, error) {
 // TestStalledClientsLeaveRoom: clients that take nothing at all, as many as there are buffers, keep nobody else waiting, and get the right
 // bytes when they go on.
 func TestStalledClientsLeaveRoom(t *testing.T) {
+	t.Parallel()
 	data := []byte(someBytes(300_000))
 	synctest.Test(t, func(t *testing.T) {
 		cat, src := newFake(t)

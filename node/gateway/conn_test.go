@@ -124,6 +124,7 @@ func numbers(t testing.TB, size int) (*os.File, []byte) {
 
 // TestFilePart sends parts of one open file to many clients at once: they do not disturb each other, and the kernel does it.
 func TestFilePart(t *testing.T) {
+	t.Parallel()
 	f, data := numbers(t, 3<<20)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(io.ReaderFrom); !ok {
@@ -302,6 +303,7 @@ func TestOnePiece(t *testing.T) {
 
 // TestOneRelease asks twice over one connection while a release comes between, and then over another one.
 func TestOneRelease(t *testing.T) {
+	t.Parallel()
 	certFile, keyFile := pairFor(t, t.TempDir(), "gateway")
 	for _, version := range []int{1, 2, 3} {
 		f, src := newFake(t)

@@ -112,6 +112,7 @@ func TestMeterCuts(t *testing.T) {
 
 // TestMeterStops: who waits to send does not hold up the end of the server.
 func TestMeterStops(t *testing.T) {
+	t.Parallel()
 	limit := &fakeLimit{full: make(chan struct{})}
 	s, stop := run(t, ServerConfig{Handler: say("hello"), Limit: limit})
 	go func() {

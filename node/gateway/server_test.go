@@ -181,6 +181,7 @@ func TestURL(t *testing.T) {
 
 // TestStop ends a server while a client reads without end and another does nothing.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	certFile, keyFile := pairFor(t, t.TempDir(), "gateway")
 	begun := make(chan struct{}, 3)
 	endless := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

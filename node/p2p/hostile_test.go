@@ -93,9 +93,13 @@ func hostileAnswers(end <-chan struct{}) []hostileAnswer {
 }
 
 func TestHostileAnswers(t *testing.T) {
+	t.Parallel()
 	for _, c := range hostileAnswers(t.Context().Done()) {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := Config{Timeouts: short}
+			cfg := Config{Timeouts: patient}
+			if errors.Is(c.want, ErrTimeout) {
+				cfg.Timeouts = short
+			}
 			if c.name == "drip" { // shorter in all than ten bytes take
 				cfg.Timeouts.Total, c.want = 300*time.Millisecond, ErrTimeout
 			}
@@ -121,6 +125,7 @@ func TestHostileAnswers(t *testing.T) {
 }
 
 func TestHostileRequests(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, Config{Timeouts: Timeouts{Open: 300 * time.Millisecond, Progress: 300 * time.Millisecond}}, Handlers{
 		Chunk: func(_ context.Context, _ content.ID, _ content.Ref, buf []byte) ([]byte, error) {
 			return buf[:content.MaxChunkSize], nil

@@ -332,6 +332,7 @@ func TestBlocks(t *testing.T) {
 }
 
 func TestHoldings(t *testing.T) {
+	t.Parallel()
 	changes := make(chan gossip.Holdings, 4)
 	ended := make(chan struct{}, 4)
 	bridged := short // a busy machine may not get to a keep-alive frame within a shorter silence
@@ -385,10 +386,14 @@ func TestHoldings(t *testing.T) {
 		"silence": {"", ErrTimeout}, "cut": {part(statusCut, 0, ""), ErrBadAnswer}, "busy": {part(statusBusy, 5, ""), nil},
 	} {
 		bad := hostile(t, holdingsProtocol, func(s network.Stream) { io.WriteString(s, c.answer); io.Copy(io.Discard, s) })
-		if err := b.host.Connect(t.Context(), *host.InfoFromHost(bad)); err != nil {
+		asker := b
+		if c.want == ErrTimeout {
+			asker = newHost(t, Config{Timeouts: short}, Handlers{})
+		}
+		if err := asker.host.Connect(t.Context(), *host.InfoFromHost(bad)); err != nil {
 			t.Fatal(err)
 		}
-		err := b.WatchHoldings(t.Context(), gossip.PeerID(bad.ID().String()), testID, nil)
+		err := asker.WatchHoldings(t.Context(), gossip.PeerID(bad.ID().String()), testID, nil)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) || c.want == nil && !strings.Contains(err.Error(), "busy") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -28,6 +28,7 @@ type fakeFile struct {
 	mode  uint32
 
 	plain  bool   // the listing has no stamp
+	young  bool   // the stamp is another one once the file is old enough
 	vague  bool   // the listing does not tell the size
 	signed bool   // the metadata tell the SHA-256
 	last   bool   // an index
@@ -103,6 +104,9 @@ func (f *fakeFile) entry(path string) origin.Entry {
 	}
 	if !f.plain {
 		e.Stamp = f.stamp()
+		if f.young {
+			e.Stamp += " young"
+		}
 	}
 	if f.vague {
 		e.Size = origin.SizeUnknown

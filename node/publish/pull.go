@@ -123,14 +123,14 @@ func (r *run) settleDown(ctx context.Context) error {
 				return err
 			}
 		}
-		files, bytes, err := r.plan(ctx)
+		files, bytes, fresh, err := r.plan(ctx)
 		if err != nil || files == 0 {
 			return err
 		}
 		if round == maxRounds {
 			return r.unsettled(ctx)
 		}
-		if err := r.cfg.Arrivals.CheckBudget(bytes); err != nil {
+		if err := r.cfg.Arrivals.CheckBudget(fresh); err != nil {
 			return fmt.Errorf("fetch %d files of %s: %w; give more with --disk, or leave files out with --exclude", files, r.cfg.Root, err)
 		}
 		r.stale = map[string]error{}
@@ -197,27 +197,51 @@ func (e *UnsettledError) Error() string {
 // Unwrap gives the cause.
 func (e *UnsettledError) Unwrap() error { return e.Cause }
 
-// plan counts what is to be fetched. Without the snapshot of the last release nobody knows how much of it is new.
-func (r *run) plan(ctx context.Context) (files int, bytes int64, err error) {
+// plan counts what is to be fetched, and the bytes of it that take room for certain. Without the snapshot of the last release nobody
+// knows how much of it is new.
+func (r *run) plan(ctx context.Context) (files int, bytes, fresh int64, err error) {
 	for rec, err := range r.changes.seen.records() {
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		has, err := r.has(ctx, &rec)
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
-		if !has {
-			files++
-			if bytes += max(0, rec.Size); bytes < 0 { // sizes that lie
-				bytes = math.MaxInt64 / 2
-			}
+		if has {
+			continue
+		}
+		files++
+		if bytes += max(0, rec.Size); bytes < 0 { // sizes that lie
+			bytes = math.MaxInt64 / 2
+		}
+		alike, err := r.alike(&rec)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if !alike {
+			fresh = min(bytes, fresh+max(0, rec.Size))
 		}
 	}
 	if r.lister.blind {
-		bytes = 0
+		bytes, fresh = 0, 0
 	}
-	return files, bytes, nil
+	return files, bytes, fresh, nil
+}
+
+// alike reports whether a file as large and as old as a record is here: it is read once more to be sure, and most likely takes no room.
+func (r *run) alike(rec *record) (bool, error) {
+	if was, err := r.seen.newest(rec.Path); err != nil || was.Done && was.Offset == rec.Size && was.Mtime/1e9 == rec.Mtime/1e9 {
+		return err == nil, err
+	}
+	if r.last.manifest == nil {
+		return false, nil
+	}
+	e, err := content.Lookup(r.last.manifest.Tree, r.last.blocks, rec.Path)
+	if errors.Is(err, content.ErrNoEntry) {
+		return false, nil
+	}
+	return err == nil && e.IsFile() && int64(e.Size) == rec.Size && e.Mtime == rec.Mtime/1e9, err
 }
 
 // has reports whether the content of a record is here.

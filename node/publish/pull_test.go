@@ -502,6 +502,34 @@ func TestPullBudget(t *testing.T) {
 	m.wantOrigin()
 }
 
+// TestPullOnceMoreWithoutRoom: a file that is read again only because it had just been written fits where it is already, in the same
+// run and in the next one. One that has changed does not.
+func TestPullOnceMoreWithoutRoom(t *testing.T) {
+	m := newPuller(t, map[string]fakeFile{"a.deb": {text: string(random(1, 3<<20)), mtime: 1, young: true}})
+	m.close()
+	m.budget = 4 << 20
+	m.open()
+	m.origin.onList = func(n int) error {
+		if n == 1 { // the file has been fetched meanwhile
+			m.origin.put("a.deb", fakeFile{text: m.origin.files["a.deb"].text, mtime: 1})
+		}
+		return nil
+	}
+	m.mustPull()
+	m.wantOpened("grown old meanwhile", "a.deb@0", "a.deb@0")
+	m.origin.onList = nil
+	m.origin.edit(func() { m.origin.put("a.deb", fakeFile{text: m.origin.files["a.deb"].text, mtime: 1, young: true}) })
+	m.mustPull()
+	m.wantOpened("in the next run", "a.deb@0")
+	m.wantOrigin()
+	m.origin.edit(func() { m.origin.put("a.deb", fakeFile{text: string(random(2, 3<<20)), mtime: 2}) })
+	var full *store.BudgetError
+	if _, err := m.pull(PullOptions{}); !errors.As(err, &full) || full.Need != 3<<20 {
+		t.Errorf("got %v", err)
+	}
+	m.wantOpened("another one")
+}
+
 // TestPullRandomHistory makes releases of an origin that changes at random, also while it is read, with faults and kills, and checks
 // each against the origin. What was replaced less than the grace time ago can be read.
 func TestPullRandomHistory(t *testing.T) {
@@ -577,6 +605,8 @@ func (m *master) cleanBeside(rng *rand.Rand) (end func()) {
 	pub, now, stop, ended := m.pub, m.now, make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+		tick := time.NewTicker(time.Millisecond) // without a pause it has a processor for itself
+		defer tick.Stop()
 		for {
 			if err := pub.Clean(now, testGrace); err != nil {
 				m.t.Errorf("clean beside a run: %v", err)
@@ -584,7 +614,7 @@ func (m *master) cleanBeside(rng *rand.Rand) (end func()) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-tick.C:
 			}
 		}
 	}()

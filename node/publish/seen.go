@@ -171,14 +171,23 @@ func (l *seenLog) at(offset int64) (seenRecord, error) {
 
 // has reports whether a file is here as it is listed.
 func (l *seenLog) has(f *File) (bool, error) {
+	rec, err := l.newest(f.Path)
+	return rec.Done && string(rec.Listed) == string(listedAs(f)), err
+}
+
+// newest gives the last record of a path; nothing is an empty one.
+func (l *seenLog) newest(path string) (seenRecord, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	offset, ok := l.last[pathHash(f.Path)]
+	offset, ok := l.last[pathHash(path)]
 	if !ok {
-		return false, nil
+		return seenRecord{}, nil
 	}
 	rec, err := l.at(offset)
-	return rec.Done && rec.Path == f.Path && string(rec.Listed) == string(listedAs(f)), err
+	if err != nil || rec.Path != path {
+		return seenRecord{}, err
+	}
+	return rec, nil
 }
 
 // seenFile is all that the log says of a file: its last record, and all chunks.
