@@ -173,7 +173,7 @@ func TestSFTPDrips(t *testing.T) {
 			o, _ := Options{Connections: 1}.withDefaults()
 			ch := &sftpChannel{conn: &sshConn{raw: here, dead: make(chan struct{})}, timeout: o.Timeout, in: &meter{Reader: here, kill: func() { here.Close() }}}
 			began := time.Now()
-			err := ch.do(t.Context(), sftpListing(), func() (err error) {
+			err := ch.do(t.Context(), sftpListing(nil), func() (err error) {
 				ch.client, err = sftp.NewClientPipe(ch.in, here)
 				return err
 			})

@@ -69,7 +69,8 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 	defer s.pool.put(c, nil)
 	var infos []os.FileInfo
 	requests = 1
-	if err := c.do(ctx, sftpListing(), func() (err error) {
+	wait := func() error { return placeOf(ctx).wait(ctx) }
+	if err := c.do(ctx, sftpListing(wait), func() (err error) {
 		infos, err = c.client.ReadDirContext(ctx, path.Join(s.base, dir))
 		return err
 	}); err != nil {
@@ -99,7 +100,7 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 		return entries, bad, requests, nil
 	}
 	requests += len(links)
-	return entries, bad, requests, c.do(ctx, sftpListing(), func() error { return s.readLinks(c, entries, links) })
+	return entries, bad, requests, c.do(ctx, sftpListing(wait), func() error { return s.readLinks(c, entries, links) })
 }
 
 // readLinks fills in the targets of symlinks.

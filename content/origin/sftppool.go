@@ -124,7 +124,7 @@ func (p *sftpPool) close() error {
 // openChannel starts SFTP in a new channel of a connection.
 func openChannel(ctx context.Context, conn *sshConn, timeout time.Duration) (*sftpChannel, error) {
 	c := &sftpChannel{conn: conn, timeout: timeout, in: &meter{kill: conn.kill}}
-	return c, c.do(ctx, sftpListing(), func() error {
+	return c, c.do(ctx, sftpListing(nil), func() error {
 		session, err := conn.NewSession()
 		if err != nil {
 			return err
@@ -149,25 +149,6 @@ func openChannel(ctx context.Context, conn *sshConn, timeout time.Duration) (*sf
 		c.client, err = sftp.NewClientPipe(c.in, in)
 		return err
 	})
-}
-
-// sftpSlack is how much longer than twice what was asked for an answer may be: the heads of parts that are as short as a server makes
-// them, and what is said beside.
-const sftpSlack = 1 << 20
-
-// grant is what a server may take for an answer.
-type grant struct {
-	bytes int64
-	least int    // bytes a second
-	over  string // what is to be said if more come
-}
-
-func sftpListing() grant {
-	return grant{MaxDirectoryBytes, slowestList, fmt.Sprintf("the server lists more than %d MiB in one directory: --exclude it", MaxDirectoryBytes>>20)}
-}
-
-func sftpReading(n int64) grant {
-	return grant{2*n + sftpSlack, slowest, fmt.Sprintf("the server answers with more than twice the %d bytes that were asked for: rsync+ssh://, if it has that, may do", n)}
 }
 
 // do calls f, which asks the server for something. The connection is ended if ctx ends, if no byte comes for too long, or if fewer or
@@ -211,63 +192,4 @@ func (c *sftpChannel) do(ctx context.Context, g grant, f func() error) error {
 func (c *sftpChannel) answered(err error) bool {
 	status, full := (*sftp.StatusError)(nil), (*ssh.OpenChannelError)(nil)
 	return err == nil || errors.As(err, &full) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &status)
-}
-
-// meter counts what comes, and winds up the timer that waits for it.
-type meter struct {
-	io.Reader
-	kill    func()     // ends the connection: what is being written to it holds up who would close it
-	mu      sync.Mutex // guards all below
-	left    int64
-	timer   *time.Timer // nil while nothing is waited for
-	timeout time.Duration
-	least   int       // bytes a second
-	since   time.Time // of the last byte
-	slow    error     // what is to be said if less came
-	pace
-}
-
-// errMeter ends a channel on which too much came.
-var errMeter = errors.New("the answer is too long")
-
-func (m *meter) begin(g grant, timer *time.Timer, timeout time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.left, m.least, m.timer, m.timeout = g.bytes, g.least, timer, timeout
-	m.since, m.slow, m.pace = time.Now(), nil, pace{}
-}
-
-// end reports whether too much has come, or too little.
-func (m *meter) end() (over bool, slow error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.timer.Stop()
-	m.timer = nil
-	return m.left < 0, m.slow
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.timer == nil {
-		return n, err
-	}
-	if m.left -= int64(n); m.left < 0 {
-		m.kill()
-		return 0, errMeter
-	}
-	took := time.Since(m.since)
-	m.since = m.since.Add(took)
-	if err == nil {
-		m.slow = m.check(n, took, m.timeout, m.least)
-	}
-	if m.slow != nil {
-		m.kill()
-		return 0, m.slow
-	}
-	if n > 0 && m.timer.Stop() {
-		m.timer.Reset(m.timeout)
-	}
-	return n, err
 }
