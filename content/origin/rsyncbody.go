@@ -291,7 +291,8 @@ func (b *rsyncBody) head() error {
 		if !later {
 			return fmt.Errorf("%w: file %d instead of %d", errRsync, s.came, b.index)
 		}
-		return &missingError{"(nothing about this file: it could not be read)"}
+		// It is gone, or may not be read: another listing tells.
+		return fmt.Errorf("%w: %w", ErrGone, &missingError{"(nothing about this file: it could not be read)"})
 	}
 	s.came = -1
 	for range 4 {
