@@ -22,9 +22,11 @@ type drip struct {
 	io.WriteCloser
 	free, part int
 	pause      time.Duration
+	dead       error // nobody is there any more: what is still to be written takes no time
 }
 
 func (d *drip) Write(p []byte) (n int, err error) {
+	err = d.dead
 	for n < len(p) && err == nil {
 		part := min(len(p)-n, max(d.free, d.part))
 		if d.free -= part; d.free < 0 {
@@ -36,6 +38,7 @@ func (d *drip) Write(p []byte) (n int, err error) {
 		m, err = d.WriteCloser.Write(p[n : n+part])
 		n += m
 	}
+	d.dead = err
 	return n, err
 }
 
@@ -80,7 +83,7 @@ func TestRsyncDrips(t *testing.T) {
 			here, there := net.Pipe()
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				d := &rsyncd{dir: dir, in: bufio.NewReader(there), out: &drip{there, c.free, c.part, c.pause}}
+				d := &rsyncd{dir: dir, in: bufio.NewReader(there), out: &drip{WriteCloser: there, free: c.free, part: c.part, pause: c.pause}}
 				quiet(func() {
 					if d.greet() {
 						d.run()
@@ -127,7 +130,7 @@ func TestRsyncSameIsFast(t *testing.T) {
 		b := &rsyncBody{s: s, sum: md4.New(), basis: &rsyncBasis{have: strings.NewReader(string(have)), size: int64(len(have)), block: rsyncBlock}, from: -1, allowed: 1 << 40}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			d := &rsyncd{out: &drip{there, 0, 8, time.Second}}
+			d := &rsyncd{out: &drip{WriteCloser: there, part: 8, pause: time.Second}}
 			quiet(func() {
 				for i := range 300 {
 					d.frame(0, ints(^i))
@@ -164,7 +167,7 @@ func TestSFTPDrips(t *testing.T) {
 				server, err := sftp.NewServer(struct {
 					io.Reader
 					io.WriteCloser
-				}{there, &drip{there, c.free, c.part, c.pause}}, sftp.ReadOnly())
+				}{there, &drip{WriteCloser: there, free: c.free, part: c.part, pause: c.pause}}, sftp.ReadOnly())
 				if err == nil {
 					_ = server.Serve()
 				}
