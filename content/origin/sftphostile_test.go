@@ -153,3 +153,19 @@ func TestSFTPStrangeReads(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSFTPNames counts names in whatever a server may send: the same in one piece and in pieces.
+func FuzzSFTPNames(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 5, fxVersion, 0, 0, 0, 3, 0, 0, 0, 9, fxName, 0, 0, 0, 7, 0, 0, 0, 2}, uint8(3))
+	f.Add([]byte{0, 0, 0, 0, 255, 255, 255, 255, fxName, 0, 0, 0, 7, 255, 255, 255, 255, 1}, uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, size uint8) {
+		var whole, cut sftpNames
+		whole.take(data)
+		for at := 0; at < len(data); at += int(size) + 1 {
+			cut.take(data[at:min(at+int(size)+1, len(data))])
+		}
+		if whole.count != cut.count || whole.left != cut.left || whole.count < 0 {
+			t.Errorf("%d names and %d, %d bytes to come and %d", whole.count, cut.count, whole.left, cut.left)
+		}
+	})
+}
