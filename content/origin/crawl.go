@@ -26,9 +26,9 @@ const (
 	// entryBytes is what a listed path takes in memory beside its text, and directoryBytes what a directory takes more: the sizes of Entry,
 	// and of directory with its channel.
 	entryBytes, directoryBytes = 160, 288
-	// maxListedBytes is how much memory the listing of a directory, with those of all that it is in, may take: four million names in one
-	// directory. The walk holds them until it has gone through, however little of them it has given on.
-	maxListedBytes = 1 << 30
+	// maxListedBytes is how much memory the listing of a directory, with those of all that it is in, may take: maxRows of the longest
+	// names, and as many subdirectories. The walk holds them until it has gone through, however little of them it has given on.
+	maxListedBytes = 512 << 20
 )
 
 // A lister gives what is in the directory dir, "" for the top: paths are relative to the origin. It is called from several
@@ -104,10 +104,24 @@ func newDirectory(path string, parent *directory) *directory {
 // load lists the directory.
 func (d *directory) load(ctx context.Context, c *crawler) {
 	var entries []Entry
-	d.err = Retry(ctx, func() (err error) {
-		var n int
-		entries, d.bad, n, err = c.list(ctx, d.path)
-		d.requests += n
+	p := &place{c.ahead, d}
+	ctx = context.WithValue(ctx, placeKey{}, p)
+	d.err = Retry(ctx, func() error {
+		list := func() (err error) {
+			var n int
+			entries, d.bad, n, err = c.list(ctx, d.path)
+			d.requests += n
+			return err
+		}
+		err := list()
+		if errors.Is(err, errLarge) {
+			if err = p.wait(ctx); err == nil {
+				err = list()
+			}
+		}
+		if err != nil {
+			p.leave()
+		}
 		return err
 	})
 	switch {
@@ -137,10 +151,11 @@ func (b Bad) short() Bad {
 	return b
 }
 
-// take sorts, chooses and checks what was listed.
+// take sorts, chooses and checks what was listed, and keeps it where it is.
 func (d *directory) take(entries []Entry, o *Options) {
 	slices.SortStableFunc(entries, func(a, b Entry) int { return content.ComparePaths(a.Path, b.Path) })
 	sum := sha256.New()
+	d.entries = entries[:0]
 	for i, e := range entries {
 		if !e.IsDir() && !o.wanted(e.Path) || e.IsDir() && matches(o.Exclude, e.Path) {
 			continue
@@ -171,6 +186,7 @@ func (d *directory) take(entries []Entry, o *Options) {
 			d.bytes += directoryBytes
 		}
 	}
+	clear(entries[len(d.entries):])
 	sum.Sum(d.print[:0])
 }
 

@@ -1,7 +1,11 @@
 package origin
 
 import (
+	"cmp"
 	"container/heap"
+	"context"
+	"errors"
+	"io"
 	"sync"
 
 	"swarmnode/content"
@@ -10,9 +14,11 @@ import (
 const (
 	// aheadMost is how many directories are listed before they are needed: while one is waited for, a minute's worth of the others.
 	aheadMost = 256
-	// aheadMemory is how much memory these take before no further one is begun: a quarter of a million paths. The page of one directory
-	// may be as large as MaxDirectoryBytes says, and each goroutine may have one.
+	// aheadMemory is how much memory these take before no further one is begun: a quarter of a million paths.
 	aheadMemory = 64 << 20
+	// aheadPage is how much of a page each connection may read besides the others: 4,000 names. Of what is longer, up to
+	// MaxDirectoryBytes, one is read at a time.
+	aheadPage = 512 << 10
 )
 
 // ahead are the directories that are known and not listed. Those that a walk needs first are listed first; each that is listed brings
@@ -24,6 +30,7 @@ type ahead struct {
 	needed  *directory // what the walk waits for, whatever the limits say
 	lists   int        // that nobody has used, with those that are being made
 	bytes   int        // that those take which are made
+	large   *directory // whose page is longer than aheadPage and being read; nil: none
 	stopped bool
 
 	mostLists, mostBytes int
@@ -59,6 +66,7 @@ func (a *ahead) loaded(d *directory) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.bytes += d.bytes
+	a.shrink(d)
 	if d.err == nil && !loops {
 		a.offer(d.subs...)
 	}
@@ -87,6 +95,102 @@ func (a *ahead) need(d *directory) {
 	a.lists--
 	a.bytes -= d.bytes
 	a.changed.Broadcast()
+}
+
+// place is what a lister is told of the directory that it lists.
+type place struct {
+	a *ahead
+	d *directory
+}
+
+// placeKey is the key of a place in a context.
+type placeKey struct{}
+
+// placeOf gives the place of who lists for a crawl; nil for others.
+func placeOf(ctx context.Context) *place {
+	p, _ := ctx.Value(placeKey{}).(*place)
+	return p
+}
+
+// enlarge reports whether the directory may have a page longer than aheadPage: no other has one, and there is room or the walk waits
+// for it. It may until it is loaded, or listed once more.
+func (p *place) enlarge() bool {
+	if p == nil {
+		return true
+	}
+	p.a.mu.Lock()
+	defer p.a.mu.Unlock()
+	return p.a.enlarge(p.d)
+}
+
+// wait returns when the directory may.
+func (p *place) wait(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	a := p.a
+	defer context.AfterFunc(ctx, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.changed.Broadcast()
+	})()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.stopped && ctx.Err() == nil {
+		if a.enlarge(p.d) {
+			return nil
+		}
+		a.changed.Wait()
+	}
+	return cmp.Or(context.Cause(ctx), context.Canceled)
+}
+
+// leave says that what was read of the page is forgotten.
+func (p *place) leave() {
+	p.a.mu.Lock()
+	defer p.a.mu.Unlock()
+	p.a.shrink(p.d)
+}
+
+// enlarge is that of place. The caller holds mu.
+func (a *ahead) enlarge(d *directory) bool {
+	if a.large == nil && (a.bytes < a.mostBytes || a.needed == d) {
+		a.large = d
+	}
+	return a.large == d
+}
+
+// shrink ends what enlarge began. The caller holds mu.
+func (a *ahead) shrink(d *directory) {
+	if a.large == d {
+		a.large = nil
+		a.changed.Broadcast()
+	}
+}
+
+// errLarge says that a page is long and another one is being read: it is asked for again in its turn, for a server does not wait so
+// long.
+var errLarge = errors.New("a long page has to wait for its turn")
+
+// pageReader is a page of which no more than aheadPage comes if another one is longer.
+type pageReader struct {
+	io.Reader
+	place *place
+	left  int
+}
+
+func newPageReader(ctx context.Context, r io.Reader) *pageReader {
+	return &pageReader{r, placeOf(ctx), aheadPage}
+}
+
+// Read is that of io.Reader.
+func (r *pageReader) Read(p []byte) (int, error) {
+	if r.left <= 0 && !r.place.enlarge() {
+		return 0, errLarge
+	}
+	n, err := r.Reader.Read(p)
+	r.left -= n
+	return n, err
 }
 
 func (a *ahead) stop() {

@@ -355,9 +355,7 @@ func ftpExplain(err error) error {
 	switch {
 	case said.Code == 421 && containsAny(lower, "cleartext", "tls"):
 		return &RefusedError{Reason: "the server wants TLS (" + text + "): say ftpes:// instead of ftp://"}
-	case said.Code/100 == 4 && ftpAbsent(lower):
-		return fmt.Errorf("%w (%s)", ErrGone, text)
-	case said.Code/100 == 4:
+	case said.Code/100 == 4: // whatever it says: what is not for ever must not make a release that lacks a file
 		return &BusyError{Cause: text}
 	case said.Code == 530:
 		return &RefusedError{Reason: "the server refuses the login (" + text + ")"}

@@ -98,8 +98,12 @@ func (d *ftpData) Read(p []byte) (int, error) {
 	}
 	_ = d.raw.SetDeadline(end)
 	n, err := d.conn.Read(p)
-	if err == nil && d.until.IsZero() {
-		err = d.check(n, time.Since(began), d.c.f.o.Timeout)
+	if err == nil {
+		least := slowest
+		if !d.until.IsZero() {
+			least = slowestList
+		}
+		err = d.check(n, time.Since(began), d.c.f.o.Timeout, least)
 	}
 	return n, err
 }

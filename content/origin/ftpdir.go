@@ -141,7 +141,7 @@ func (c *ftpConn) listing(ctx context.Context, port int, command string) (string
 		return "", err
 	}
 	d.until = time.Now().Add(ftpListTime)
-	raw, err := io.ReadAll(io.LimitReader(d, MaxDirectoryBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(newPageReader(ctx, d), MaxDirectoryBytes+1))
 	if err == nil && len(raw) > MaxDirectoryBytes {
 		err = &RefusedError{Reason: fmt.Sprintf("a directory of more than %d bytes of listing: --exclude it, or publish parts of it", MaxDirectoryBytes)}
 	}

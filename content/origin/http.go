@@ -224,7 +224,7 @@ func (w *web) readPage(ctx context.Context, dir string) ([]row, time.Time, error
 	}
 	defer resp.Body.Close()
 	what := resp.Request.URL.Redacted()
-	body := &limited{r: newSteady(resp.Body, w.o.Timeout, cancel), left: MaxDirectoryBytes, what: what}
+	body := &limited{r: newPageReader(ctx, newSteady(resp.Body, w.o.Timeout, cancel)), left: MaxDirectoryBytes, what: what}
 	rows, index, err := parseIndex(resp.Header.Get("Content-Type"), body, resp.Request.URL)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", what, err)

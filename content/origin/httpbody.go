@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-// slowest is how many bytes a second an origin has to send while somebody waits for them, on the average of a timeout: a server that
-// sends a byte every minute is as dead as a silent one.
-const slowest = 1000
-
 // Open is that of Origin. The bytes come as they are: an encoding would be one on top of what the file is.
 func (w *web) Open(ctx context.Context, e Entry, offset int64, version string) (*Body, error) {
 	p := e.Path
@@ -147,26 +143,6 @@ type steady struct {
 	pace
 }
 
-// pace is how fast an origin sends, while somebody waits.
-type pace struct {
-	waited time.Duration
-	got    int64
-}
-
-// check takes what came in a while, and says whether it is enough on the average of a timeout.
-func (p *pace) check(n int, took, within time.Duration) error {
-	p.waited += took
-	p.got += int64(n)
-	if p.waited < within {
-		return nil
-	}
-	if float64(p.got) < p.waited.Seconds()*slowest {
-		return fmt.Errorf("the origin sent %d bytes in %v: less than %d a second is as good as nothing", p.got, p.waited.Round(time.Second), slowest)
-	}
-	*p = pace{}
-	return nil
-}
-
 // newSteady makes one; stop ends a Read of r that waits.
 func newSteady(r io.Reader, within time.Duration, stop func()) *steady {
 	s := &steady{r: r, within: within}
@@ -184,7 +160,7 @@ func (s *steady) Read(b []byte) (int, error) {
 	start := time.Now()
 	n, err := s.r.Read(b)
 	s.timer.Stop()
-	slow := s.check(n, time.Since(start), s.within)
+	slow := s.check(n, time.Since(start), s.within, slowest)
 	if err == io.EOF {
 		return n, err
 	}

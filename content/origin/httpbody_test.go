@@ -133,7 +133,8 @@ func TestHTTPAnswers(t *testing.T) {
 		{502, "", nil, 0, "busy"},
 		{504, "", nil, 0, "busy"},
 		{500, "", nil, -1, "answers 500 Internal Server Error"},
-		{400, "", nil, -1, "answers 400"},
+		{400, "", fs.ErrPermission, -1, "400 Bad Request"},
+		{418, "", nil, -1, "answers 418"},
 		{200, "Content-Encoding: gzip", nil, -1, "encoded as gzip"},
 	} {
 		s.mu.Lock()
@@ -162,7 +163,7 @@ func TestHTTPAnswers(t *testing.T) {
 			t.Errorf("%d %s: other requests wait until %v", c.code, c.header, held.until)
 		}
 		held.until = time.Time{} // the next one shall not wait
-		if again := c.code >= 429 || c.is != nil; errors.As(err, &refused) == again {
+		if again := c.code >= 429 && c.code != 418 || c.is != nil; errors.As(err, &refused) == again {
 			t.Errorf("%d: %v: final %v", c.code, err, again)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 const maxRows = 400_000
 
 // maxPathBytes is how many bytes the paths of one directory may have together that are longer by the directory's own than the names in the
-// listing are: maxRows of 600 bytes.
-const maxPathBytes = 256 << 20
+// listing are: maxRows of 300 bytes.
+const maxPathBytes = 128 << 20
 
 // checkPaths refuses so many names in a directory that they, or their paths, take too much memory.
 func checkPaths(dir string, names int) error {
@@ -64,7 +64,7 @@ func childName(page *url.URL, href string) (name string, dir, ok bool) {
 			return "", false, false
 		}
 		if i == len(base) {
-			return part, dir, part != "" && part != "." && part != ".." && !strings.Contains(part, "/")
+			return strings.Clone(part), dir, part != "" && part != "." && part != ".." && !strings.Contains(part, "/")
 		}
 		if want, err := url.PathUnescape(base[i]); err != nil || part != want {
 			return "", false, false

@@ -51,7 +51,7 @@ func newRsyncSession(w *rsyncWire, closeAll func()) *rsyncSession {
 
 // begin greets the server, and reads what the sums of files begin with.
 func (s *rsyncSession) begin(ctx context.Context, greet func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, sshLogin)
+	ctx, cancel := context.WithTimeoutCause(ctx, sshLogin, errLoginTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, s.wire.kill)()
 	err := greet()
@@ -59,6 +59,9 @@ func (s *rsyncSession) begin(ctx context.Context, greet func() error) error {
 		s.seed, err = s.wire.readInt()
 	}
 	s.wire.framed = true
+	if err != nil && !final(err) && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	return err
 }
 
@@ -77,11 +80,13 @@ func (s *rsyncSession) list(ctx context.Context, exclude []string) error {
 		p = "- " + p
 		rules = append(append(rules, rsyncBytes(int32(len(p)))...), p...)
 	}
+	s.wire.least = slowestList
 	if _, err := s.wire.out.Write(append(rules, rsyncBytes(0)...)); err != nil {
 		return err
 	}
 	var err error
 	s.files, err = readRsyncList(s.wire)
+	s.wire.least = slowest
 	return err
 }
 
@@ -263,6 +268,7 @@ func (b *rsyncBody) head() error {
 	if err := s.cause(nil); err != nil {
 		return err
 	}
+	s.wire.pace = pace{} // each file has its own
 	if s.came < 0 {
 		s.wire.between = true
 		n, err := s.wire.readInt()
@@ -285,7 +291,8 @@ func (b *rsyncBody) head() error {
 		if !later {
 			return fmt.Errorf("%w: file %d instead of %d", errRsync, s.came, b.index)
 		}
-		return &missingError{"(nothing about this file: it could not be read)"}
+		// It is gone, or may not be read: another listing tells.
+		return fmt.Errorf("%w: %w", ErrGone, &missingError{"(nothing about this file: it could not be read)"})
 	}
 	s.came = -1
 	for range 4 {
@@ -363,6 +370,7 @@ func (b *rsyncBody) read(p []byte) (int, error) {
 			return 0, fmt.Errorf("%w: block %d of a file of which we have %d", errRsync, ^n, b.basis.count())
 		case n < 0:
 			b.token, b.from = b.basis.block, int64(^n)*b.basis.block
+			w.got += b.token // the server has read it
 		default:
 			b.token, b.from = int64(n), -1
 		}

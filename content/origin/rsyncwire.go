@@ -18,6 +18,9 @@ const (
 	rsyncProtocol = 27
 	// rsyncMessage is how long a message of the server for people may be; rsync's own are up to 8 KiB.
 	rsyncMessage = 64 << 10
+	// rsyncNoise is how many bytes of messages, with frames that have nothing in them, a connection may bring: a line for each of half a
+	// million files that cannot be read.
+	rsyncNoise = 64 << 20
 	// rsyncSaid is how many of them are kept, the last ones, to be shown with an error.
 	rsyncSaid = 8
 	// rsyncData is the tag of data in the multiplexed stream, MPLEX_BASE of rsync, and rsyncLastText that of the last kind of message
@@ -39,6 +42,10 @@ type rsyncWire struct {
 	silent  atomic.Bool // it was ended because nothing came
 	framed  bool
 	left    int // bytes to come of a frame with data
+	noise   int // bytes that came beside data
+	// least is how many bytes a second have to come while one goroutine reads; 0: it has a time for all of it.
+	least int
+	pace
 	// between is set while no file is being received: then a message says why the next one does not come.
 	between bool
 
@@ -48,7 +55,7 @@ type rsyncWire struct {
 
 func newRsyncWire(in io.Reader, out io.Writer, kill func(), timeout time.Duration) *rsyncWire {
 	w := &rsyncWire{kill: kill, timeout: timeout}
-	w.in = bufio.NewReaderSize(&watched{w, in.Read}, 64<<10)
+	w.in = bufio.NewReaderSize(paced{w, &watched{w, in.Read}}, 64<<10)
 	w.out = writerFunc((&watched{w, out.Write}).Read)
 	return w
 }
@@ -68,6 +75,22 @@ func (r *watched) Read(p []byte) (int, error) {
 	n, err := r.call(p)
 	if err != nil && r.w.silent.Load() {
 		err = fmt.Errorf("no byte came for %v: %w", r.w.timeout, err)
+	}
+	return n, err
+}
+
+// paced gives up when less comes than has to.
+type paced struct {
+	w *rsyncWire
+	r io.Reader
+}
+
+// Read is that of io.Reader.
+func (r paced) Read(p []byte) (int, error) {
+	began := time.Now()
+	n, err := r.r.Read(p)
+	if err == nil && r.w.least > 0 {
+		err = r.w.check(n, time.Since(began), r.w.timeout, r.w.least)
 	}
 	return n, err
 }
@@ -92,6 +115,11 @@ func (w *rsyncWire) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+		if tag := int(head[3]); tag != rsyncData || n == 0 {
+			if w.noise += len(head) + n; w.noise > rsyncNoise {
+				return 0, fmt.Errorf("%w: more than %d MiB of messages", errRsync, rsyncNoise>>20)
+			}
+		}
 		switch tag := int(head[3]); {
 		case tag == rsyncData:
 			w.left = n

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"net/url"
 	"os"
 	"path"
@@ -70,7 +69,8 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 	defer s.pool.put(c, nil)
 	var infos []os.FileInfo
 	requests = 1
-	if err := c.do(ctx, MaxDirectoryBytes, func() (err error) {
+	wait := func() error { return placeOf(ctx).wait(ctx) }
+	if err := c.do(ctx, sftpListing(wait), func() (err error) {
 		infos, err = c.client.ReadDirContext(ctx, path.Join(s.base, dir))
 		return err
 	}); err != nil {
@@ -100,7 +100,7 @@ func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entri
 		return entries, bad, requests, nil
 	}
 	requests += len(links)
-	return entries, bad, requests, c.do(ctx, MaxDirectoryBytes, func() error { return s.readLinks(c, entries, links) })
+	return entries, bad, requests, c.do(ctx, sftpListing(wait), func() error { return s.readLinks(c, entries, links) })
 }
 
 // readLinks fills in the targets of symlinks.
@@ -162,7 +162,7 @@ func (s *sftpOrigin) Open(ctx context.Context, e Entry, offset int64, version st
 	name := path.Join(s.base, fetchPath(&e))
 	b := &sftpBody{ctx: ctx, pool: s.pool, c: c}
 	var info os.FileInfo
-	err = c.do(ctx, math.MaxInt64, func() (err error) {
+	err = c.do(ctx, sftpReading(sftpPart), func() (err error) {
 		if b.file, err = c.client.Open(name); err == nil {
 			info, err = b.first(e.Size)
 		}
@@ -260,7 +260,7 @@ func (b *sftpBody) Read(p []byte) (int, error) {
 // fill reads the next block.
 func (b *sftpBody) fill(block []byte) error {
 	var n int
-	err := b.c.do(b.ctx, math.MaxInt64, func() (err error) {
+	err := b.c.do(b.ctx, sftpReading(int64(len(block))), func() (err error) {
 		n, err = b.file.ReadAt(block, b.at)
 		return err
 	})
@@ -285,7 +285,7 @@ func (b *sftpBody) still(ctx context.Context, name string, was os.FileInfo) (boo
 		return false, fs.ErrClosed // the channel is somebody else's
 	}
 	var open, there os.FileInfo
-	err := b.c.do(ctx, math.MaxInt64, func() error {
+	err := b.c.do(ctx, sftpReading(0), func() error {
 		var g errgroup.Group
 		g.Go(func() (err error) { open, err = b.file.Stat(); return err })
 		g.Go(func() (err error) { there, err = b.c.client.Lstat(name); return err })

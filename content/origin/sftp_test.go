@@ -283,7 +283,7 @@ func TestSFTPHostile(t *testing.T) {
 		return len(p), nil
 	}}
 	s := startSSH(t, endless.serve)
-	if _, _, err := entriesOf(t, openTestSFTP(t, s, "/", nil), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "64 MiB in one directory") {
+	if _, _, err := entriesOf(t, openTestSFTP(t, s, "/", nil), Before{}); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "64 MiB, or 400000 names, in one directory") {
 		t.Errorf("an endless listing: %v", err)
 	}
 	lies := &hostile{list: func(p []os.FileInfo, at int64) (int, error) {

@@ -123,8 +123,8 @@ func (p *sftpPool) close() error {
 
 // openChannel starts SFTP in a new channel of a connection.
 func openChannel(ctx context.Context, conn *sshConn, timeout time.Duration) (*sftpChannel, error) {
-	c := &sftpChannel{conn: conn, timeout: timeout, in: &meter{}}
-	return c, c.do(ctx, MaxDirectoryBytes, func() error {
+	c := &sftpChannel{conn: conn, timeout: timeout, in: &meter{kill: conn.kill}}
+	return c, c.do(ctx, sftpListing(nil), func() error {
 		session, err := conn.NewSession()
 		if err != nil {
 			return err
@@ -151,21 +151,21 @@ func openChannel(ctx context.Context, conn *sshConn, timeout time.Duration) (*sf
 	})
 }
 
-// do calls f, which asks the server for something. The connection is ended if ctx ends, if no byte comes for too long, or if more come
-// than budget: nothing less ends what waits for a server that does not answer.
-func (c *sftpChannel) do(ctx context.Context, budget int64, f func() error) error {
+// do calls f, which asks the server for something. The connection is ended if ctx ends, if no byte comes for too long, or if fewer or
+// more come than g says: nothing less ends what waits for a server that does not answer.
+func (c *sftpChannel) do(ctx context.Context, g grant, f func() error) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	silent := make(chan struct{})
-	c.in.begin(budget, time.AfterFunc(c.timeout, func() {
+	c.in.begin(g, time.AfterFunc(c.timeout, func() {
 		close(silent)
 		c.conn.kill()
 	}), c.timeout)
 	stop := context.AfterFunc(ctx, c.conn.kill)
 	err := f()
 	stop()
-	over := c.in.end()
+	over, slow := c.in.end()
 	if err == nil {
 		return nil
 	}
@@ -176,7 +176,9 @@ func (c *sftpChannel) do(ctx context.Context, budget int64, f func() error) erro
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case over:
-		return &RefusedError{Reason: fmt.Sprintf("the server lists more than %d MiB in one directory: --exclude it", budget>>20)}
+		return &RefusedError{Reason: g.over}
+	case slow != nil:
+		return slow
 	}
 	select {
 	case <-silent:
@@ -190,47 +192,4 @@ func (c *sftpChannel) do(ctx context.Context, budget int64, f func() error) erro
 func (c *sftpChannel) answered(err error) bool {
 	status, full := (*sftp.StatusError)(nil), (*ssh.OpenChannelError)(nil)
 	return err == nil || errors.As(err, &full) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &status)
-}
-
-// meter counts what comes, and winds up the timer that waits for it.
-type meter struct {
-	io.Reader
-	mu      sync.Mutex // guards all below
-	left    int64
-	timer   *time.Timer // nil while nothing is waited for
-	timeout time.Duration
-}
-
-// errMeter ends a channel on which too much came.
-var errMeter = errors.New("the answer is too long")
-
-func (m *meter) begin(budget int64, timer *time.Timer, timeout time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.left, m.timer, m.timeout = budget, timer, timeout
-}
-
-// end reports whether too much has come.
-func (m *meter) end() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.timer.Stop()
-	m.timer = nil
-	return m.left < 0
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.timer == nil {
-		return n, err
-	}
-	if m.left -= int64(n); m.left < 0 {
-		return 0, errMeter
-	}
-	if n > 0 && m.timer.Stop() {
-		m.timer.Reset(m.timeout)
-	}
-	return n, err
 }

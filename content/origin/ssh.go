@@ -26,6 +26,9 @@ const (
 	sshLogin = 2 * time.Minute
 )
 
+// errLoginTime says that a server took too long to let us in.
+var errLoginTime = fmt.Errorf("it did not let us in within %v: ask who runs it whether it is overloaded, or take another server", sshLogin)
+
 // sshDoor is a way into a server. What ssh(1) is told in ~/.ssh/config is not read: the URL and the flags say it all.
 type sshDoor struct {
 	o    *Options
@@ -92,7 +95,7 @@ func (c *sshConn) alive() bool {
 
 // dial connects and logs in.
 func (d *sshDoor) dial(ctx context.Context) (*sshConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, sshLogin)
+	ctx, cancel := context.WithTimeoutCause(ctx, sshLogin, errLoginTime)
 	defer cancel()
 	check := &hostCheck{door: d}
 	if err := check.load(); err != nil {
@@ -131,7 +134,7 @@ func (d *sshDoor) loginError(ctx context.Context, err error, check *hostCheck, r
 	case check.refused != nil:
 		return check.refused
 	case ctx.Err() != nil:
-		return fmt.Errorf("log in to %s: %w", d.addr, ctx.Err())
+		return fmt.Errorf("log in to %s: %w", d.addr, context.Cause(ctx))
 	case errors.As(err, &strange):
 		return &RefusedError{Reason: fmt.Sprintf("SSH server %s offers nothing that is safe today", d.addr), Cause: err}
 	case strings.Contains(err.Error(), "unable to authenticate"):

@@ -44,6 +44,7 @@ type pull struct {
 	heavies map[string]bool  // files that turned out to be heavy; see Listed.Heavy
 	badRead []Bad            // files that cannot be read
 	left    map[string]bool  // their paths
+	listed  int              // files of the last listing
 }
 
 // publishOrigin is journey 1 for an origin, up to the signature.
@@ -76,7 +77,11 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 	if err := r.adopt(ctx); err != nil {
 		return Result{}, err
 	}
-	if err := r.beside(func() error { return r.settleDown(ctx) }); err != nil {
+	err = r.beside(func() error { return r.settleDown(ctx) })
+	if err == nil {
+		err = r.checkLeft()
+	}
+	if err != nil {
 		return Result{}, errors.Join(err, r.keepArrived())
 	}
 	r.changes.Skipped = append(r.changes.Skipped, r.badRead...)
@@ -89,6 +94,15 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 		r.seen.forget() // a release has it; if it stays, the next run finds that
 	}
 	return res, err
+}
+
+// checkLeft refuses an origin that gives less than half of what it lists: it is not the files that are wrong then.
+func (r *run) checkLeft() error {
+	n := len(r.left)
+	if n <= handful || 2*n <= r.listed || r.o.AllowShrink {
+		return nil
+	}
+	return fmt.Errorf("%s does not give %d of the %d files that it lists, the first is %w; have it let them be read, --exclude them, or publish the rest with --allow-shrink", r.cfg.Root, n, r.listed, r.badRead[0].Err)
 }
 
 // beside does what may take days while Clean may do its work: step changes nothing but what has arrived and is in no release yet.
@@ -200,9 +214,13 @@ func (e *UnsettledError) Unwrap() error { return e.Cause }
 // plan counts what is to be fetched, and the bytes of it that take room for certain. Without the snapshot of the last release nobody
 // knows how much of it is new.
 func (r *run) plan(ctx context.Context) (files int, bytes, fresh int64, err error) {
+	r.listed = 0
 	for rec, err := range r.changes.seen.records() {
 		if err != nil {
 			return 0, 0, 0, err
+		}
+		if rec.isFile() {
+			r.listed++
 		}
 		has, err := r.has(ctx, &rec)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"strings"
 	"testing"
@@ -105,4 +106,38 @@ func (o lyingOrigin) List(ctx context.Context, before origin.Before, each func(o
 		}
 		return each(e)
 	})
+}
+
+// TestPullOfNearlyNothing: an origin that lists files and gives few of them is not published without a word that it is meant, and one
+// whose errors may pass not at all.
+func TestPullOfNearlyNothing(t *testing.T) {
+	files := map[string]fakeFile{}
+	for i := range 2*handful + 4 {
+		files[fmt.Sprintf("f%02d", i)] = fakeFile{text: fmt.Sprint(i), mtime: 1}
+	}
+	m := newPuller(t, files)
+	few := "f03" // and those before it are given
+	cause := fmt.Errorf("403 Forbidden: %w", fs.ErrPermission)
+	m.origin.onOpen = func(p string, _ int) error { return errIf(p >= few, cause) }
+	if _, err := m.pull(PullOptions{}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "does not give 21 of the 24 files") || !strings.Contains(err.Error(), "--allow-shrink") {
+		t.Errorf("most are refused: %v", err)
+	}
+	cause = errors.New("500 Internal Server Error")
+	if _, err := m.pull(PullOptions{AllowShrink: true}); err == nil || !strings.Contains(err.Error(), "500") {
+		t.Errorf("errors that may pass: %v", err)
+	}
+	cause = fmt.Errorf("403 Forbidden: %w", fs.ErrPermission)
+	if res, err := m.pull(PullOptions{AllowShrink: true}); err != nil || res.Totals.Files != 3 || len(res.Skipped) != 21 {
+		t.Errorf("which is meant: %+v, %v", res, err)
+	}
+	m = newPuller(t, files)
+	few = "f12"
+	if res, err := m.pull(PullOptions{}); err != nil || res.Totals.Files != 24 {
+		t.Errorf("all are given: %+v, %v", res, err)
+	}
+	m = newPuller(t, files)
+	m.origin.onOpen = func(p string, _ int) error { return errIf(p >= few, cause) }
+	if res, err := m.pull(PullOptions{}); err != nil || res.Totals.Files != 12 || len(res.Skipped) != 12 {
+		t.Errorf("half of them: %+v, %v", res, err)
+	}
 }
