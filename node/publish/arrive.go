@@ -226,7 +226,8 @@ type arriving struct {
 	large   *chunker.Cutter
 	offset  int64           // up to which its chunks have arrived
 	chunks  []content.Chunk // the last of them, which the log does not have yet
-	sum     hash.Hash
+	sum     hash.Hash       // of what is before offset, unless whole is known
+	whole   *content.Digest // of the file, if it is one chunk
 	version string
 	resumed bool // what arrived before this try counts
 }
@@ -247,7 +248,7 @@ func (g *arriving) resume() error {
 }
 
 func (g *arriving) restart() {
-	g.offset, g.chunks, g.version, g.sum, g.resumed = 0, nil, "", sha256.New(), false
+	g.offset, g.chunks, g.version, g.sum, g.whole, g.resumed = 0, nil, "", sha256.New(), nil, false
 }
 
 // try opens the file and takes in what comes. What has arrived when it breaks stays for the next try.
@@ -302,7 +303,8 @@ func (g *arriving) log(done bool, mtime int64) error {
 		size += int64(c.Size)
 	}
 	if done {
-		rec.Sum = g.sum.Sum(nil)
+		sum := g.total()
+		rec.Sum = sum[:]
 	} else if state, ok := g.sum.(encoding.BinaryMarshaler); ok {
 		rec.Sum, _ = state.MarshalBinary() // one without a state is not gone on with
 	}
@@ -315,11 +317,11 @@ func (g *arriving) log(done bool, mtime int64) error {
 
 // finish notes that all of the file is here, if it is what the metadata of the origin promise.
 func (g *arriving) finish(mtime int64) error {
-	if want := g.file.Listed.SHA256; !want.IsZero() && content.Digest(g.sum.Sum(nil)) != want {
+	if want, got := g.file.Listed.SHA256, g.total(); !want.IsZero() && got != want {
 		if g.resumed {
 			return errChanged // what was there before is not what came now
 		}
-		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %x, and the metadata of the origin say %v", g.sum.Sum(nil), want)}
+		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %v, and the metadata of the origin say %v", got, want)}
 	}
 	return g.log(true, mtime)
 }

@@ -23,19 +23,20 @@ func (g *arriving) take(ctx context.Context, cancel context.CancelFunc, body *or
 			return &staleError{g.file.Path, fmt.Errorf("more than the %d bytes come that it is said to have", size)}
 		}
 		end := err == io.EOF
-		cut, used := g.cut(block[:held], end && (size < 0 || g.offset+int64(held) == size))
+		last := end && (size < 0 || g.offset+int64(held) == size)
+		cut, used := g.cut(block[:held], last)
 		var next *coming
 		if err == nil {
 			next = g.readOn(ctx, body, block[used:held])
 		}
-		if terr := g.digest(cut, block[:used]); terr != nil {
+		if terr := g.digest(cut, block[:used], last && g.offset == 0); terr != nil {
 			cancel()
 			next.drop(g)
 			return terr
 		}
 		g.offset += int64(used)
 		g.chunks = append(g.chunks, cut...)
-		if end && (size < 0 || g.offset == size) {
+		if last {
 			return nil
 		}
 		var lerr error
@@ -120,8 +121,17 @@ func (f *fetcher) counted(n int) {
 	f.progress.read(int64(n))
 }
 
-// digest hashes chunks and takes them in. The hash of the whole file goes on beside that: one large file is as fast as two cores are.
-func (g *arriving) digest(chunks []content.Chunk, data []byte) error {
+// digest hashes chunks and takes them in. The hash of the whole file goes on beside that: one large file is as fast as two cores are. all says
+// that they are the file: if they are one chunk, its hash is that of the file.
+func (g *arriving) digest(chunks []content.Chunk, data []byte, all bool) error {
+	if g.whole != nil && len(data) > 0 {
+		return errChanged // it was said to end before these
+	}
+	if all && len(chunks) == 1 {
+		chunks[0].Digest = content.Sum(data)
+		g.whole = &chunks[0].Digest
+		return g.takeIn(chunks, data)
+	}
 	var whole sync.WaitGroup
 	defer whole.Wait()
 	whole.Go(func() { g.sum.Write(data) })
@@ -132,6 +142,14 @@ func (g *arriving) digest(chunks []content.Chunk, data []byte) error {
 		at += n
 	}
 	return g.takeIn(chunks, data)
+}
+
+// total is the hash of the file, all of which was digested.
+func (g *arriving) total() content.Digest {
+	if g.whole != nil {
+		return *g.whole
+	}
+	return content.Digest(g.sum.Sum(nil))
 }
 
 // cut gives the sizes of the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come

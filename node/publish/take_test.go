@@ -5,7 +5,9 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"swarmnode/content/store"
@@ -65,4 +67,24 @@ func TestBlocksOfAFile(t *testing.T) {
 			t.Fatalf("%+v", c)
 		}
 	}
+}
+
+// TestGrowsBehindItsEnd: a file that was one chunk, whose hash was taken for that of the file, turns out to be longer when its connection is
+// made anew, and nobody says that it has changed.
+func TestGrowsBehindItsEnd(t *testing.T) {
+	const before, after = "all of it", "all of it, and more"
+	m := newPuller(t, map[string]fakeFile{"log": {text: before, mtime: 1, vague: true}})
+	m.origin.lost["log"] = true
+	m.origin.onOpen = func(_ string, n int) error {
+		if n == 1 {
+			m.origin.files["log"] = fakeFile{text: before, lie: after, mtime: 1, vague: true}
+		}
+		return nil
+	}
+	m.mustPull()
+	if got, want := m.origin.opened(), []string{"log@0", "log@0", fmt.Sprintf("log@%d", len(before))}; !slices.Equal(got, want) {
+		t.Errorf("opened %v, want %v", got, want)
+	}
+	m.origin.edit(func() { m.origin.files["log"] = fakeFile{text: after, mtime: 1, vague: true} })
+	m.wantOrigin()
 }
