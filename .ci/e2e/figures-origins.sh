@@ -28,9 +28,11 @@ ours() {
   if [[ -z ${master_port:-} ]]; then
     free_port; master_port=$port
     origin_master "$server" "$our_url"
-    until [[ -s $work/logs/$server.out && $(<"$work/logs/$server.out") == *'"published"'* ]]; do # jq at each look would be half of a processor
+    local said=''
+    until [[ $said == *'"published"'* ]]; do # jq at each look would be half of a processor
       running "$server" || return 1
-      sleep 0.1
+      sleep 0.02
+      IFS= read -r -d '' said <"$work/logs/$server.out" || true
     done
   else
     again "$server"

@@ -234,7 +234,7 @@ refusals() {
 replaced() {
   replace "$work/site/http/large/image.iso" "9$1" "$large_bytes"
   chmod a+r "$work/site/http/large/image.iso"
-  touch -d "-$1 minutes" "$work/site/http/large/image.iso" # no listing vouches for what is seconds old
+  touch -d "-$1 hours" "$work/site/http/large/image.iso" # no listing vouches for what is seconds old, nor tells two of one minute apart
 }
 
 # answered_as_readme: what the README says to copy, with our address and name in it.

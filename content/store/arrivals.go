@@ -29,7 +29,9 @@ type Arrivals struct {
 	cfg Config
 	dir string
 
-	mu     sync.Mutex // guards what follows, and serialises all writes
+	syncing sync.Mutex // held by whoever syncs or closes files; taken before mu
+
+	mu     sync.Mutex // guards what follows, and serialises all writes but those of closed segments' logs
 	next   uint32     // number of the segment that is filled
 	open   *arriving  // it; nil: nothing of it has arrived
 	full   []*arriving
@@ -112,6 +114,8 @@ func (a *Arrivals) path(name string) string { return filepath.Join(a.dir, name) 
 // Start begins to fill segments from number first on, or goes on with what arrived since the last release, which has those below
 // first. It gives the closed ones, ascending; the one being filled goes on. Chunks that nobody wants any more: see Void.
 func (a *Arrivals) Start(first uint32) ([]Arrived, error) {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -379,33 +383,83 @@ func errIf(is bool, err error) error {
 
 // Sync makes what has arrived durable: first the bytes, then the logs that say so.
 func (a *Arrivals) Sync(ctx context.Context) error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if more, err = a.syncFirst(); err != nil {
+			return err
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.usable(); err != nil {
+		return err
+	}
+	for len(a.full) > 0 { // closed since then
+		if err := a.finish(a.full[0]); err != nil {
+			return a.fail("sync", err)
+		}
+		a.full = a.full[1:]
+	}
+	if a.open == nil {
+		return nil
+	}
+	if err := a.sync(a.open); err != nil {
+		return a.fail("sync", err)
+	}
+	return nil
+}
+
+// SyncFull is Sync of the closed segments alone, which Append does not wait for.
+func (a *Arrivals) SyncFull() error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
+	for {
+		if more, err := a.syncFirst(); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// syncFirst makes the first of the closed segments durable, whose files are those of whoever holds syncing. more is false if there was none.
+func (a *Arrivals) syncFirst() (more bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.usable(); err != nil || len(a.full) == 0 {
+		return false, err
+	}
+	s := a.full[0]
+	a.mu.Unlock()
+	err = a.finish(s)
+	a.mu.Lock()
+	if err != nil {
+		return false, a.fail("sync", err)
+	}
+	a.full = a.full[1:]
+	return true, nil
+}
+
+// usable is the reason why nothing can be synced; nil: there is none.
+func (a *Arrivals) usable() error {
 	if a.closed {
 		return ErrClosed
 	}
 	if a.broken != nil {
 		return fmt.Errorf("sync what has arrived: %w", a.broken)
 	}
-	for len(a.full) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s := a.full[0]
-		if err := a.sync(s); err != nil {
-			return a.fail("sync", err)
-		}
-		a.full = a.full[1:]
-		if err := s.close(); err != nil {
-			return a.fail("close", err)
-		}
-	}
-	if a.open != nil {
-		if err := a.sync(a.open); err != nil {
-			return a.fail("sync", err)
-		}
-	}
 	return nil
+}
+
+// finish makes a closed segment durable and closes its files.
+func (a *Arrivals) finish(s *arriving) error {
+	if err := a.sync(s); err != nil {
+		return err
+	}
+	return s.close()
 }
 
 func (a *Arrivals) sync(s *arriving) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"swarmnode/content"
+	"swarmnode/content/durable"
 	"swarmnode/content/durable/faulty"
 	"swarmnode/content/store"
 )
@@ -71,6 +72,13 @@ func (l *landing) sync() {
 	l.kept, l.after = append(l.kept, len(l.all)), append(l.after, l.fs.Len())
 }
 
+// syncFull is sync when all segments are closed.
+func (l *landing) syncFull() {
+	l.t.Helper()
+	must(l.t, l.a.SyncFull())
+	l.kept, l.after = append(l.kept, len(l.all)), append(l.after, l.fs.Len())
+}
+
 func (l *landing) flush() {
 	l.t.Helper()
 	_, err := l.a.Flush()
@@ -120,12 +128,15 @@ func TestArrivalsSurviveCrashes(t *testing.T) {
 			for range 1 + l.rng.IntN(3) {
 				l.append(1 + l.rng.IntN(6000))
 			}
-			switch l.rng.IntN(3) {
+			switch l.rng.IntN(4) {
 			case 0:
 				l.flush()
 				l.sync()
 			case 1:
 				l.sync()
+			case 2:
+				l.flush()
+				l.syncFull()
 			}
 		}
 		l.sync()
@@ -225,6 +236,78 @@ func TestArrivalsFail(t *testing.T) {
 		}
 		if _, _, _, err := a.Append(content.Chunk{Size: 1}, []byte("x")); err != nil {
 			t.Fatalf("operation %d: after another Start: %v", fail, err)
+		}
+		must(t, a.Close())
+	}
+}
+
+// slowFS waits in each SyncData of a segment until it is told to go on.
+type slowFS struct {
+	durable.FS
+	begun chan string
+	goOn  chan error
+}
+
+func (s *slowFS) SyncData(f *os.File) error {
+	if filepath.Ext(f.Name()) != ".segment" {
+		return s.FS.SyncData(f)
+	}
+	s.begun <- filepath.Base(f.Name())
+	if err := <-s.goOn; err != nil {
+		return err
+	}
+	return s.FS.SyncData(f)
+}
+
+// TestArrivalsSyncFull: while a closed segment is made durable the next one is filled, and whoever wants all of it durable waits for both.
+func TestArrivalsSyncFull(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []error{nil, errors.New("no such luck")} {
+		fs := &slowFS{durable.OS{}, make(chan string), make(chan error)}
+		dir := t.TempDir()
+		a, err := store.OpenArrivals(dir, store.Config{FS: fs})
+		must(t, err)
+		_, err = a.Start(3)
+		must(t, err)
+		add := func(b byte) error {
+			data := []byte{b}
+			_, _, _, err := a.Append(content.Chunk{Digest: content.Sum(data), Size: 1}, data)
+			return err
+		}
+		must(t, add(1))
+		_, err = a.Flush()
+		must(t, err)
+		done := make(chan error, 2)
+		go func() { done <- a.SyncFull() }()
+		if got := <-fs.begun; got != store.ArrivalFile(3) {
+			t.Fatalf("%s is synced first", got)
+		}
+		must(t, add(2)) // it would wait for ever
+		go func() { done <- a.Sync(context.Background()) }()
+		fs.goOn <- fault
+		if fault != nil {
+			for range 2 {
+				if err := <-done; !errors.Is(err, fault) {
+					t.Errorf("a sync after one that failed: %v", err)
+				}
+			}
+			if err := add(3); !errors.Is(err, fault) {
+				t.Errorf("more is taken after a sync that failed: %v", err)
+			}
+			must(t, a.Close())
+			continue
+		}
+		must(t, <-done)
+		if got := <-fs.begun; got != store.ArrivalFile(4) {
+			t.Fatalf("%s is synced behind the full one", got)
+		}
+		fs.goOn <- nil
+		must(t, <-done)
+		must(t, a.Close())
+		a, err = store.OpenArrivals(dir, store.Config{})
+		must(t, err)
+		if got := present(t, a, dir); len(got) != 2 {
+			t.Errorf("%d chunks are there, want 2", len(got))
 		}
 		must(t, a.Close())
 	}

@@ -176,6 +176,8 @@ func (a *Arrivals) checkBudget(need int64) error {
 
 // Close closes the files. What was not synced may be lost.
 func (a *Arrivals) Close() error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {

@@ -1,17 +1,16 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"io/fs"
 	"iter"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -24,9 +23,9 @@ import (
 
 const (
 	// arriveBlock is how much of a file is read before its chunks are written together, in bytes: they lie side by side then, which
-	// makes few runs of a large file, and as many as there are connections are in memory.
+	// makes few runs of a large file. Two for each connection are in memory: one comes while the one before it is hashed and written.
 	arriveBlock = 4 * content.MaxChunkSize
-	// maxConnections is how many files are fetched at a time at most: so many blocks are 128 MiB.
+	// maxConnections is how many files are fetched at a time at most: so many pairs of blocks are 256 MiB.
 	maxConnections = 32
 	// rateBurst is how much may come at once although a rate is set, in bytes: one read of a connection.
 	rateBurst = 64 << 10
@@ -37,10 +36,11 @@ type fetcher struct {
 	*run
 	rate   *rate.Limiter // nil: no limit
 	blocks sync.Pool
+	full   chan struct{} // a segment is: it can be made durable while the next one is filled
 }
 
 func newFetcher(r *run) *fetcher {
-	f := &fetcher{run: r, blocks: sync.Pool{New: func() any { return new([arriveBlock]byte) }}}
+	f := &fetcher{run: r, blocks: sync.Pool{New: func() any { return new([arriveBlock]byte) }}, full: make(chan struct{}, 1)}
 	if r.o.Rate > 0 {
 		f.rate = rate.NewLimiter(rate.Limit(r.o.Rate), rateBurst)
 	}
@@ -50,6 +50,8 @@ func newFetcher(r *run) *fetcher {
 // all fetches files. What is not as it was listed is noted in stale; an error ends it.
 func (f *fetcher) all(ctx context.Context, connections int, files iter.Seq2[File, error]) error {
 	connections = min(connections, maxConnections)
+	synced := make(chan error)
+	go func() { synced <- f.syncFull() }()
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan File)
 	g.Go(func() error {
@@ -76,7 +78,19 @@ func (f *fetcher) all(ctx context.Context, connections int, files iter.Seq2[File
 			return nil
 		})
 	}
-	return g.Wait()
+	err := g.Wait()
+	close(f.full)
+	return cmp.Or(err, <-synced)
+}
+
+// syncFull makes each segment durable once it is full, so that at the end only the last one is waited for.
+func (f *fetcher) syncFull() (err error) {
+	for range f.full {
+		if err == nil {
+			err = f.cfg.Arrivals.SyncFull()
+		}
+	}
+	return err
 }
 
 // staleError says that a file is not what its listing says: another listing may know more.
@@ -212,7 +226,8 @@ type arriving struct {
 	large   *chunker.Cutter
 	offset  int64           // up to which its chunks have arrived
 	chunks  []content.Chunk // the last of them, which the log does not have yet
-	sum     hash.Hash
+	sum     hash.Hash       // of what is before offset, unless whole is known
+	whole   *content.Digest // of the file, if it is one chunk
 	version string
 	resumed bool // what arrived before this try counts
 }
@@ -233,7 +248,7 @@ func (g *arriving) resume() error {
 }
 
 func (g *arriving) restart() {
-	g.offset, g.chunks, g.version, g.sum, g.resumed = 0, nil, "", sha256.New(), false
+	g.offset, g.chunks, g.version, g.sum, g.whole, g.resumed = 0, nil, "", sha256.New(), nil, false
 }
 
 // try opens the file and takes in what comes. What has arrived when it breaks stays for the next try.
@@ -241,6 +256,8 @@ func (g *arriving) try(ctx context.Context) error {
 	if g.version == "" && g.offset > 0 {
 		g.restart()
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	body, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -262,7 +279,7 @@ func (g *arriving) try(ctx context.Context) error {
 	} else if g.file.Size >= 0 && size != g.file.Size {
 		return &staleError{g.file.Path, fmt.Errorf("it is listed with %d bytes and has %d", g.file.Size, size)}
 	}
-	if err := g.take(ctx, body, size); err != nil {
+	if err := g.take(ctx, cancel, body, size); err != nil {
 		return err
 	}
 	if body.Still != nil {
@@ -277,145 +294,6 @@ func (g *arriving) try(ctx context.Context) error {
 	return g.finish(body.Mtime)
 }
 
-// take reads to the end. The last chunks are not in the log then: with them goes that the file is whole.
-func (g *arriving) take(ctx context.Context, body *origin.Body, size int64) error {
-	block := g.blocks.Get().(*[arriveBlock]byte)
-	defer g.blocks.Put(block)
-	for held := 0; ; {
-		n, err := g.fill(ctx, body, block[held:])
-		held += n
-		g.counted(n)
-		if size >= 0 && g.offset+int64(held) > size {
-			return &staleError{g.file.Path, fmt.Errorf("more than the %d bytes come that it is said to have", size)}
-		}
-		end := err == io.EOF
-		cut, used := g.cut(block[:held], end && (size < 0 || g.offset+int64(held) == size))
-		if terr := g.digest(cut, block[:used]); terr != nil {
-			return terr
-		}
-		g.offset += int64(used)
-		g.chunks = append(g.chunks, cut...)
-		if end && (size < 0 || g.offset == size) {
-			return nil
-		}
-		held = copy(block[:], block[used:held])
-		if len(g.chunks) > 0 {
-			if lerr := g.log(false, 0); lerr != nil {
-				return lerr
-			}
-		}
-		if end {
-			return fmt.Errorf("%d of %d bytes came: %w", g.offset+int64(held), size, io.ErrUnexpectedEOF)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// fill reads until b is full or nothing more comes, at most at the rate.
-func (f *fetcher) fill(ctx context.Context, r io.Reader, b []byte) (n int, err error) {
-	for n < len(b) && err == nil {
-		if err = ctx.Err(); err != nil {
-			return n, err
-		}
-		part := b[n:]
-		if f.rate != nil {
-			part = part[:min(len(part), rateBurst)]
-		}
-		var m int
-		m, err = r.Read(part)
-		n += m
-		if f.rate != nil && m > 0 {
-			if werr := f.rate.WaitN(ctx, m); werr != nil {
-				return n, werr
-			}
-		}
-	}
-	return n, err
-}
-
-func (f *fetcher) counted(n int) {
-	f.taking.Lock()
-	f.pulled.Bytes += int64(n)
-	f.taking.Unlock()
-	f.progress.read(int64(n))
-}
-
-// digest hashes chunks and takes them in. The hash of the whole file goes on beside that: one large file is as fast as two cores are.
-func (g *arriving) digest(chunks []content.Chunk, data []byte) error {
-	var whole sync.WaitGroup
-	defer whole.Wait()
-	whole.Go(func() { g.sum.Write(data) })
-	at := 0
-	for i := range chunks {
-		n := int(chunks[i].Size)
-		chunks[i].Digest = content.Sum(data[at : at+n])
-		at += n
-	}
-	return g.takeIn(chunks, data)
-}
-
-// cut gives the sizes of the chunks that data has for certain, and how much of it they are. The rule follows from the size: until more has come
-// than one chunk may have, a file may be a single one.
-func (g *arriving) cut(data []byte, last bool) (chunks []content.Chunk, used int) {
-	if fixed := int(g.last.params.Fixed); g.offset == 0 && len(data) <= fixed {
-		if !last || len(data) == 0 {
-			return nil, 0
-		}
-		return []content.Chunk{{Size: uint32(len(data))}}, len(data)
-	}
-	for used < len(data) {
-		n := g.large.Next(data[used:], last)
-		if n == 0 {
-			break
-		}
-		chunks = append(chunks, content.Chunk{Size: uint32(n)})
-		used += n
-	}
-	return chunks, used
-}
-
-// takeIn writes the chunks that are not here yet to the arrivals.
-func (g *arriving) takeIn(chunks []content.Chunk, data []byte) error {
-	g.taking.Lock()
-	defer g.taking.Unlock()
-	for _, c := range chunks {
-		part := data[:c.Size]
-		data = data[c.Size:]
-		if ref, ok := g.placer.known(c.Digest); ok {
-			if err := g.mendKnown(ref, part); err != nil {
-				return &finalError{err}
-			}
-			continue
-		}
-		ref, offset, closed, err := g.cfg.Arrivals.Append(c, part)
-		if err != nil {
-			return &finalError{err}
-		}
-		if err := g.cfg.References.Refer(ref, store.ArrivalFile(ref.Segment), offset); err != nil {
-			return &finalError{err}
-		}
-		if closed != nil {
-			if err := g.placer.addSegment(ref.Segment, closed, nil); err != nil {
-				return &finalError{err}
-			}
-		}
-	}
-	if time.Since(g.synced) < checkpoint {
-		return nil
-	}
-	g.synced = time.Now()
-	err := g.cfg.Arrivals.Sync(context.Background())
-	if err == nil {
-		err = g.seen.sync()
-	}
-	if err != nil {
-		return &finalError{err}
-	}
-	return nil
-}
-
 // log notes the chunks that have arrived of the file up to offset and are not noted yet.
 func (g *arriving) log(done bool, mtime int64) error {
 	size := int64(0)
@@ -425,7 +303,8 @@ func (g *arriving) log(done bool, mtime int64) error {
 		size += int64(c.Size)
 	}
 	if done {
-		rec.Sum = g.sum.Sum(nil)
+		sum := g.total()
+		rec.Sum = sum[:]
 	} else if state, ok := g.sum.(encoding.BinaryMarshaler); ok {
 		rec.Sum, _ = state.MarshalBinary() // one without a state is not gone on with
 	}
@@ -438,11 +317,11 @@ func (g *arriving) log(done bool, mtime int64) error {
 
 // finish notes that all of the file is here, if it is what the metadata of the origin promise.
 func (g *arriving) finish(mtime int64) error {
-	if want := g.file.Listed.SHA256; !want.IsZero() && content.Digest(g.sum.Sum(nil)) != want {
+	if want, got := g.file.Listed.SHA256, g.total(); !want.IsZero() && got != want {
 		if g.resumed {
 			return errChanged // what was there before is not what came now
 		}
-		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %x, and the metadata of the origin say %v", g.sum.Sum(nil), want)}
+		return &staleError{g.file.Path, fmt.Errorf("its SHA-256 is %v, and the metadata of the origin say %v", got, want)}
 	}
 	return g.log(true, mtime)
 }

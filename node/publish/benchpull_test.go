@@ -57,7 +57,7 @@ func BenchmarkPull(b *testing.B) {
 	for _, c := range []struct {
 		name        string
 		files, size int
-	}{{"2000-small", 2000, 4000}, {"256MiB", 1, 256 << 20}} {
+	}{{"2000-small", 2000, 4000}, {"1000-packages", 1000, 256 << 10}, {"256MiB", 1, 256 << 20}} {
 		b.Run(c.name, func(b *testing.B) {
 			dir := b.TempDir()
 			manyFiles(b, dir, c.files, c.size)

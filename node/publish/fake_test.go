@@ -50,7 +50,9 @@ type fakeOrigin struct {
 	torn   map[string]bool // Still says no, once
 	lost   map[string]bool // Still gets no answer, once
 	bad    []origin.Bad
-	cond   bool // a listing with the memo of an equal state is ErrUnchanged
+	// wrap, if not nil, changes how a file that was opened comes.
+	wrap func(ctx context.Context, path string, r io.Reader) io.Reader
+	cond bool // a listing with the memo of an equal state is ErrUnchanged
 }
 
 func newFake(files map[string]fakeFile) *fakeOrigin {
@@ -176,6 +178,9 @@ func (o *fakeOrigin) Open(ctx context.Context, e origin.Entry, offset int64, ver
 	var r io.Reader = strings.NewReader(text[offset:])
 	if at, ok := o.cut[e.Path]; ok && at < len(text)-int(offset) {
 		r = io.MultiReader(bytes.NewReader([]byte(text)[offset:int(offset)+at]), broken{})
+	}
+	if o.wrap != nil {
+		r = o.wrap(ctx, e.Path, r)
 	}
 	body.ReadCloser = io.NopCloser(r)
 	torn := o.torn[e.Path]
