@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -119,8 +119,8 @@ func readNumber(r io.Reader) (n uint64, raw []byte, err error) {
 	return msg.GetNonce(), seen.Bytes(), err
 }
 
-// arrived hands a number to who waits for it, if somebody does. One that comes over a connection that was there before, or that this node
-// has opened itself, proves nothing: a peer that lies has such a connection.
+// arrived hands a number to who waits for it, if somebody does. What comes through a relay, over a connection that was there before or that
+// this node has opened, or from where one comes already, proves nothing: the router lets that in, and a peer that lies has it.
 func (d *dialBacks) arrived(n uint64, c network.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,7 +128,10 @@ func (d *dialBacks) arrived(n uint64, c network.Conn) bool {
 	if !ok {
 		return false
 	}
-	if st := c.Stat(); st.Direction == network.DirInbound && !st.Opened.Before(q.asked) {
+	known := slices.ContainsFunc(d.host.Network().Conns(), func(b network.Conn) bool {
+		return b.ID() != c.ID() && b.RemoteMultiaddr().Equal(c.RemoteMultiaddr())
+	})
+	if st := c.Stat(); !known && !st.Limited && st.Direction == network.DirInbound && !st.Opened.Before(q.asked) {
 		delete(d.waiting, n)
 		q.proof <- c.LocalMultiaddr()
 	}
@@ -213,8 +216,9 @@ func (d *dialBacks) whom(a ma.Multiaddr, now time.Time) (peer.ID, bool) {
 	return "", false
 }
 
-// keepAsking asks about each address that [reach.due] gives until ctx ends. wake says that there may be more, or another to ask.
-func (h *Host) keepAsking(ctx context.Context, d *dialBacks, wake <-chan struct{}, tell event.Emitter) {
+// keepAsking asks about each address that [reach.due] gives until ctx ends. wake says that there may be more, or another to ask; something
+// hears that there is something to say.
+func (h *Host) keepAsking(ctx context.Context, d *dialBacks, wake <-chan struct{}, something chan<- struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -242,7 +246,7 @@ func (h *Host) keepAsking(ctx context.Context, d *dialBacks, wake <-chan struct{
 		}
 		h.cfg.Log.Debug("a peer was asked to connect to this node", "peer", p, "address", a, "reached", reached, "error", err)
 		if h.reach.answered(a, reached, err, time.Now()) {
-			h.tellPublic(tell)
+			poke(something)
 		}
 	}
 }

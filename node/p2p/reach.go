@@ -48,7 +48,7 @@ type reach struct {
 	behind atomic.Bool // a router, which translates addresses: what dials begin with depends on it
 
 	mu        sync.Mutex // guards what follows
-	v1        network.Reachability
+	told      told
 	doubt     time.Time         // when version 1 of AutoNAT last said that nobody reaches this node
 	confirmed []ma.Multiaddr    // by version 2
 	unknown   []ma.Multiaddr    // public ones of which version 2 cannot say yet
@@ -75,7 +75,9 @@ const (
 	retryReach, maxRetryReach = 30 * time.Second, 5 * time.Minute
 )
 
-func newReach() *reach { return &reach{way: WayUnknown, since: time.Now(), asked: map[string]*asked{}} }
+func newReach() *reach {
+	return &reach{way: WayUnknown, since: time.Now(), asked: map[string]*asked{}, told: told{own: map[network.Reachability]int{}}}
+}
 
 // Trace is called by the library for each step of hole punching; both nodes call it at the end of an attempt.
 func (r *reach) Trace(e *holepunch.Event) {
@@ -91,14 +93,14 @@ func (r *reach) Trace(e *holepunch.Event) {
 	}
 }
 
-// note takes an event of the library. It reports whether version 2 of AutoNAT has found the node public where version 1 has
-// nothing to say: in a swarm where all others are behind routers that one never does.
-func (r *reach) note(ev any, now time.Time) (public bool) {
+// note takes an event of the library. It reports whether there is something to say: that version 2 of AutoNAT has found the node public
+// where version 1 has no opinion, which it never has in a swarm where all others are behind routers; or that this is over.
+func (r *reach) note(ev any, now time.Time) (say bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e := ev.(type) {
 	case event.EvtLocalReachabilityChanged:
-		if r.v1 = e.Reachability; r.v1 == network.ReachabilityPrivate {
+		if r.told.heard(e.Reachability) && e.Reachability == network.ReachabilityPrivate {
 			r.doubt = now
 		}
 	case event.EvtHostReachableAddrsChanged:
@@ -115,8 +117,7 @@ func (r *reach) note(ev any, now time.Time) (public bool) {
 			}
 		}
 	}
-	r.settle(now)
-	return len(r.reachable()) > 0 && r.v1 == network.ReachabilityUnknown
+	return r.settle(now)
 }
 
 // reachable lists the addresses at which another node has reached this one. The caller holds mu.
@@ -130,15 +131,15 @@ func (r *reach) reachable() []ma.Multiaddr {
 	return list
 }
 
-// settle decides which way others get here. The caller holds mu.
-func (r *reach) settle(now time.Time) {
-	way := WayUnknown
+// settle decides which way others get here, and reports whether there is something to say. The caller holds mu.
+func (r *reach) settle(now time.Time) (say bool) {
+	way, reached := WayUnknown, len(r.reachable()) > 0
 	switch {
-	case r.v1 == network.ReachabilityPublic, len(r.reachable()) > 0:
+	case r.told.v1 == network.ReachabilityPublic, reached:
 		way = WayPublic
 	case len(r.relays) > 0:
 		way = WayRelay
-	case r.v1 == network.ReachabilityPrivate:
+	case r.told.v1 == network.ReachabilityPrivate:
 		way = WayOutbound
 	}
 	if way != WayUnknown {
@@ -147,6 +148,13 @@ func (r *reach) settle(now time.Time) {
 	if way != r.way {
 		r.way, r.since = way, now
 	}
+	switch {
+	case !reached:
+		return r.told.want(r.told.v1)
+	case r.told.v1 == network.ReachabilityUnknown:
+		return r.told.want(network.ReachabilityPublic)
+	}
+	return r.told.next
 }
 
 // due gives an address to ask about now, or says when to look again: those of which version 2 cannot say, and the others when
@@ -156,13 +164,13 @@ func (r *reach) due(now time.Time) (a ma.Multiaddr, ok bool, again time.Time) {
 	defer r.mu.Unlock()
 	again = now.Add(maxRetryReach)
 	list := r.unknown
-	if r.v1 == network.ReachabilityPrivate {
+	if r.told.v1 == network.ReachabilityPrivate {
 		list = slices.Concat(list, r.confirmed)
 	}
 	for _, a := range list {
 		x := r.asked[a.String()]
 		switch {
-		case x == nil, !x.next.After(now) && (!x.reached || r.v1 == network.ReachabilityPrivate && x.at.Before(r.doubt)):
+		case x == nil, !x.next.After(now) && (!x.reached || r.told.v1 == network.ReachabilityPrivate && x.at.Before(r.doubt)):
 			return a, true, now
 		case !x.reached && x.next.Before(again):
 			again = x.next
@@ -171,9 +179,9 @@ func (r *reach) due(now time.Time) (a ma.Multiaddr, ok bool, again time.Time) {
 	return nil, false, again
 }
 
-// answered takes what a peer said of an address; err says that it could not say. It reports whether the node is public where version 1
-// has not said so.
-func (r *reach) answered(a ma.Multiaddr, reached bool, err error, now time.Time) (public bool) {
+// answered takes what a peer said of an address; err says that it could not say. It reports whether there is something to say: that the
+// node is public although version 1 does not say so, or that it is no longer.
+func (r *reach) answered(a ma.Multiaddr, reached bool, err error, now time.Time) (say bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.ContainsFunc(r.unknown, a.Equal) && !slices.ContainsFunc(r.confirmed, a.Equal) {
@@ -196,8 +204,10 @@ func (r *reach) answered(a ma.Multiaddr, reached bool, err error, now time.Time)
 		x.wait = min(max(2*x.wait, first), maxRetryReach)
 		x.next = now.Add(x.wait)
 	}
-	r.settle(now)
-	return err == nil && reached && r.v1 != network.ReachabilityPublic
+	if err == nil && reached {
+		r.told.want(network.ReachabilityPublic)
+	}
+	return r.settle(now)
 }
 
 // guess takes a node that listens, but not on a public IPv4 address, for one behind a router until more is known: that takes
@@ -227,7 +237,7 @@ func (h *Host) watchReach(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to events of reachability: %w", err)
 	}
-	tell, err := bus.Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
+	say, err := bus.Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
 	if err != nil {
 		events.Close()
 		return fmt.Errorf("tell of reachability: %w", err)
@@ -236,25 +246,21 @@ func (h *Host) watchReach(ctx context.Context) error {
 	if !h.cfg.Client && !h.cfg.Public {
 		if backs, err = newDialBacks(h.host); err != nil {
 			events.Close()
-			tell.Close()
+			say.Close()
 			return err
 		}
 	}
-	h.wg.Go(func() {
-		defer tell.Close()
-		wake := make(chan struct{}, 1)
-		var asking sync.WaitGroup
-		if backs != nil {
-			asking.Go(func() { h.keepAsking(ctx, backs, wake, tell) })
-		}
-		h.followReach(ctx, events, wake, tell)
-		asking.Wait()
-	})
+	wake, something := make(chan struct{}, 1), make(chan struct{}, 1)
+	if backs != nil {
+		h.wg.Go(func() { h.keepAsking(ctx, backs, wake, something) })
+	}
+	h.wg.Go(func() { h.followReach(ctx, events, wake, something) })
+	h.wg.Go(func() { h.sayReach(ctx, something, say) })
 	return nil
 }
 
 // followReach takes the events until ctx ends, and has those addresses asked about that become known or can be asked about.
-func (h *Host) followReach(ctx context.Context, events event.Subscription, wake chan<- struct{}, tell event.Emitter) {
+func (h *Host) followReach(ctx context.Context, events event.Subscription, wake, something chan<- struct{}) {
 	defer events.Close()
 	for {
 		select {
@@ -266,23 +272,13 @@ func (h *Host) followReach(ctx context.Context, events event.Subscription, wake 
 			}
 			before := h.Reach().Way
 			if h.reach.note(e, time.Now()) {
-				h.tellPublic(tell)
+				poke(something)
 			}
 			if now := h.Reach().Way; now != before {
 				h.cfg.Log.Debug("how this node is reached has changed", "way", now, "before", before)
 			}
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
+			poke(wake)
 		}
-	}
-}
-
-// tellPublic says that this node is public: the relay service, AutoRelay and the DHT's mode listen to this event only.
-func (h *Host) tellPublic(tell event.Emitter) {
-	if err := tell.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic}); err != nil {
-		h.cfg.Log.Debug("reachability is not told", "error", err)
 	}
 }
 

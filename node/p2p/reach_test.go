@@ -3,6 +3,7 @@ package p2p
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,9 +44,14 @@ func TestReachFollowsEvents(t *testing.T) {
 		{"no longer", confirmed(), WayOutbound, false},
 		{"everybody has left", v1(network.ReachabilityUnknown), WayUnknown, false},
 		{"only version 2 knows", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, true},
+		{"that is not known any more", confirmed(), WayUnknown, true},
+		{"again", confirmed("/ip4/11.2.2.2/tcp/4101"), WayPublic, true},
 		{"version 1 as well", v1(network.ReachabilityPublic), WayPublic, false},
 	} {
 		tell := r.note(c.event, start.Add(time.Duration(i)*time.Second))
+		if v, ok := r.toSay(); ok != tell || ok && r.note(v1(v), start.Add(time.Duration(i)*time.Second)) {
+			t.Errorf("%s: %v is said: %v, and comes back", c.what, v, ok)
+		}
 		got := r.tell(own)
 		if got.Way != c.want || tell != c.tell {
 			t.Errorf("%s: %s, to be told %v; want %s, %v", c.what, got.Way, tell, c.want, c.tell)
@@ -54,8 +60,8 @@ func TestReachFollowsEvents(t *testing.T) {
 			t.Errorf("%s: relays %v, want the one with two addresses", c.what, got.Relays)
 		}
 	}
-	if got := r.tell(own); !got.Since.Equal(start.Add(6*time.Second)) || !got.Forwarded {
-		t.Errorf("public since %s, forwarded %v; want since the seventh event, at an address that is not this machine's", got.Since, got.Forwarded)
+	if got := r.tell(own); !got.Since.Equal(start.Add(8*time.Second)) || !got.Forwarded {
+		t.Errorf("public since %s, forwarded %v; want since the ninth event, at an address that is not this machine's", got.Since, got.Forwarded)
 	}
 }
 
@@ -81,6 +87,13 @@ func TestReachAsks(t *testing.T) {
 	changed := func(reachable, unknown []ma.Multiaddr) {
 		r.note(event.EvtHostReachableAddrsChanged{Reachable: reachable, Unknown: unknown}, now)
 	}
+	said := func(what string, want network.Reachability) {
+		t.Helper()
+		if v, ok := r.toSay(); !ok || v != want {
+			t.Errorf("%s: %v is said (%v), want %v", what, v, ok, want)
+		}
+		v1(want) // it comes back
+	}
 	due("nothing known", nil)
 	changed(nil, []ma.Multiaddr{one, two})
 	due("two addresses", one)
@@ -91,7 +104,7 @@ func TestReachAsks(t *testing.T) {
 	now = now.Add(askPause)
 	due("soon again", one)
 	answered("reached", one, true, nil, true, WayPublic)
-	v1(network.ReachabilityPublic)
+	said("reached", network.ReachabilityPublic)
 	due("one is known, the other not due", nil)
 	now = now.Add(retryReach)
 	due("the other one again", two)
@@ -103,7 +116,9 @@ func TestReachAsks(t *testing.T) {
 	due("the opposite is said", one)
 	now = now.Add(time.Second)
 	answered("reached all the same", one, true, nil, true, WayPublic)
-	v1(network.ReachabilityPublic)
+	said("reached all the same", network.ReachabilityPublic)
+	due("one of them is settled", two)
+	answered("the other as well", two, true, nil, false, WayPublic)
 	due("settled", nil)
 	changed([]ma.Multiaddr{one}, nil)
 	now = now.Add(time.Second)
@@ -111,6 +126,9 @@ func TestReachAsks(t *testing.T) {
 	due("what the library has confirmed is asked about, too", one)
 	answered("no longer", one, false, nil, false, WayPublic)
 	changed(nil, []ma.Multiaddr{one})
+	if v, ok := r.toSay(); ok {
+		t.Errorf("%v is said again, as version 1 has said", v)
+	}
 	if got := r.tell(nil); got.Way != WayOutbound || len(got.Confirmed) != 0 {
 		t.Errorf("%+v, want a node that nobody reaches", got)
 	}
@@ -120,6 +138,44 @@ func TestReachAsks(t *testing.T) {
 	if len(r.asked) > 0 {
 		t.Errorf("%d addresses that are gone are remembered", len(r.asked))
 	}
+}
+
+// What a node says of itself comes back to it among all that it hears, and neither waits for the other.
+func TestReachHearsItself(t *testing.T) {
+	h := newHost(t, Config{}, Handlers{})
+	bus := h.host.EventBus()
+	found, err := bus.Emitter(new(event.EvtHostReachableAddrsChanged))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer found.Close()
+	relayed, err := bus.Emitter(new(event.EvtAutoRelayAddrsUpdated))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relayed.Close()
+	for range 50 {
+		for _, public := range []bool{true, false} {
+			var e event.EvtHostReachableAddrsChanged
+			if public {
+				e.Reachable = addrs("/ip4/11.2.2.2/tcp/4101")
+			}
+			if err := found.Emit(e); err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				if err := relayed.Emit(event.EvtAutoRelayAddrsUpdated{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := found.Emit(event.EvtHostReachableAddrsChanged{Reachable: addrs("/ip4/11.2.2.2/tcp/4101")}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the relay service of a public node", func() bool {
+		return slices.Contains(h.host.Mux().Protocols(), "/libp2p/circuit/relay/0.2.0/hop")
+	})
 }
 
 func TestReachCountsHolePunching(t *testing.T) {
