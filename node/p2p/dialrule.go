@@ -22,8 +22,8 @@ const (
 // ask for hole punching; most of them are strangers, and each could have this node knock at machines and ports of its own LAN.
 // So addresses on the Internet are dialed whoever names them, and others only
 //
-//   - in a private range in which the operator has put the swarm: that of a bootstrap address, or of what a bootstrap name has led to;
-//     loopback for a node that listens nowhere else;
+//   - in a private range in which the operator has put the swarm: that of a bootstrap address, or of what a bootstrap name has led to,
+//     and the one from which this node has got there; loopback for a node that listens and begins nowhere else;
 //   - if the operator, a node on the LAN (mDNS) or the file of remembered peers gives exactly that address for exactly that peer.
 //
 // It is asked by the library before each connection that goes out, of whatever part of it.
@@ -165,11 +165,15 @@ func (r *dialRule) meet(info peer.AddrInfo) {
 	}
 }
 
+// addSpot forgets the oldest for a new one: a machine that roams has another address each day.
 func addSpot(list []spot, s spot) []spot {
-	if len(list) == maxSpots || slices.Contains(list, s) {
+	if slices.Contains(list, s) {
 		return list
 	}
-	return append(list, s)
+	if len(list) == maxSpots {
+		list = list[1:]
+	}
+	return append(slices.Clip(list), s)
 }
 
 // opened lets all of a private range be dialed. The caller holds mu.
@@ -179,7 +183,8 @@ func (r *dialRule) opened(ip netip.Addr) {
 	}
 }
 
-// listens opens loopback for a node that listens nowhere else: its swarm is on this machine.
+// listens opens loopback for a node that listens at addrs if they, and those of the nodes that it was told of, are nothing else: its swarm
+// is on this machine.
 func (r *dialRule) listens(addrs []ma.Multiaddr) {
 	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !isLoopback(a) }) {
 		return
@@ -190,9 +195,10 @@ func (r *dialRule) listens(addrs []ma.Multiaddr) {
 	r.opened(netip.IPv6Loopback())
 }
 
-// reached hears of a connection to a peer that has proved its identity. What the operator gave by name tells only now in which
-// range it is: not before, or whoever has that name could point it anywhere.
-func (r *dialRule) reached(id peer.ID, a ma.Multiaddr) {
+// reached hears of a connection from here to a peer that has proved its identity. What the operator gave by name tells only now in which
+// range it is: not before, or whoever has that name could point it anywhere. Where the peer is in a private network, this machine's
+// address in it may be of another range: pods and services of a cluster, offices and data centres.
+func (r *dialRule) reached(id peer.ID, here, a ma.Multiaddr) {
 	s, ok := spotOf(a)
 	if !ok || !s.ip.IsValid() || isPublic(s.ip) {
 		return
@@ -201,6 +207,9 @@ func (r *dialRule) reached(id peer.ID, a ma.Multiaddr) {
 	defer r.mu.Unlock()
 	if slices.ContainsFunc(r.chosen[id], func(c spot) bool { return c.is(s) }) {
 		r.opened(s.ip)
+		if own, ok := spotOf(here); ok && own.ip.IsValid() && !isPublic(own.ip) && !own.ip.IsUnspecified() {
+			r.opened(own.ip)
+		}
 	}
 }
 

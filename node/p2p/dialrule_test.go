@@ -22,6 +22,7 @@ func TestDialRule(t *testing.T) {
 	p, other := test.RandPeerIDFatal(t), test.RandPeerIDFatal(t)
 	of := func(texts ...string) peer.AddrInfo { return peer.AddrInfo{ID: p, Addrs: addrs(texts...)} }
 	const lan, lanQUIC = "/ip4/192.168.1.5/tcp/4101", "/ip4/192.168.1.5/udp/4101/quic-v1"
+	here := ma.StringCast("/ip4/192.168.4.4/tcp/40404") // of this node
 	// Nobody is led there, whatever is open below.
 	never := addrs("/ip4/169.254.169.254/tcp/80", "/ip4/0.0.0.0/tcp/22", "/ip4/224.0.0.251/udp/5353/quic-v1", "/ip6/fe80::1/tcp/22",
 		"/ip6zone/eth0/ip6/fe80::1/tcp/22", "/ip6/::ffff:172.16.0.1/tcp/22", "/ip6/64:ff9b::172.16.0.1/tcp/22", "/ip6/2002:ac10:1::1/tcp/22",
@@ -43,12 +44,21 @@ func TestDialRule(t *testing.T) {
 		{"a name", func(r *dialRule) { r.choose(of("/dns4/master.example/tcp/4101")) }, []string{lan, "/ip4/10.1.1.1/tcp/4101"}, []string{lanQUIC, "/ip4/192.168.1.5/tcp/22"}, false},
 		{"a name that has led to the LAN", func(r *dialRule) {
 			r.choose(of("/dns4/master.example/tcp/4101"))
-			r.reached(other, ma.StringCast("/ip4/10.1.1.1/tcp/4101")) // another peer, which proves nothing
-			r.reached(p, ma.StringCast("/ip4/172.16.1.1/tcp/22"))     // another port
-			r.reached(p, ma.StringCast("/ip4/11.1.1.1/tcp/4101"))
-			r.reached(p, ma.StringCast("/ip4/172.16.1.1/tcp/4101/p2p/"+other.String()+"/p2p-circuit"))
-			r.reached(p, ma.StringCast(lan))
+			r.reached(other, here, ma.StringCast("/ip4/10.1.1.1/tcp/4101")) // another peer, which proves nothing
+			r.reached(p, here, ma.StringCast("/ip4/172.16.1.1/tcp/22"))     // another port
+			r.reached(p, here, ma.StringCast("/ip4/11.1.1.1/tcp/4101"))
+			r.reached(p, here, ma.StringCast("/ip4/172.16.1.1/tcp/4101/p2p/"+other.String()+"/p2p-circuit"))
+			r.reached(p, here, ma.StringCast(lan))
 		}, []string{lan, "/ip4/192.168.9.9/tcp/22"}, []string{"/ip4/127.0.0.1/tcp/22"}, true},
+		{"a service of a cluster, from a pod", func(r *dialRule) {
+			r.choose(of("/ip4/10.96.0.7/tcp/4101"))
+			r.reached(p, here, ma.StringCast("/ip4/10.96.0.7/tcp/4101"))
+		}, []string{"/ip4/10.1.1.1/tcp/1", "/ip4/192.168.3.3/tcp/4101"}, []string{"/ip4/127.0.0.1/tcp/22"}, true},
+		{"seen at many addresses", func(r *dialRule) {
+			for i := range maxSpots + 1 {
+				r.meet(of(fmt.Sprintf("/ip4/192.168.1.%d/tcp/4101", 100+i)))
+			}
+		}, []string{fmt.Sprintf("/ip4/192.168.1.%d/tcp/4101", 100+maxSpots)}, []string{"/ip4/192.168.1.100/tcp/4101"}, false},
 		{"seen on the LAN", func(r *dialRule) { r.meet(of(lan, "/ip4/127.0.0.1/tcp/22", "/ip4/0.0.0.0/tcp/22")) },
 			[]string{lan}, []string{lanQUIC, "/ip4/192.168.1.5/tcp/22", "/ip4/127.0.0.1/tcp/22"}, false},
 		{"a node of one machine", func(r *dialRule) { r.listens(addrs("/ip4/127.0.0.1/tcp/4101", "/ip6/::1/tcp/4101")) },

@@ -114,11 +114,13 @@ func newOver(ctx context.Context, cfg Config, handlers Handlers, w wire) (*Host,
 	}
 	h := &Host{cfg: cfg, handlers: handlers, limits: newLimits(cfg.MemoryBytes), peers: newPeers(newOffenders(cfg.BansFile, cfg.Log)),
 		keeper: newKeeper(boots, cfg.Timeouts.Reconnect), adverts: newAdverts(), reach: newReach(), note: plan.note, lifetime: lifetime{stopped: make(chan struct{})}}
+	places := slices.Clone(plan.addrs)
 	for _, t := range boots {
 		h.peers.bad.dials.choose(t.info)
+		places = append(places, t.info.Addrs...)
 	}
 	if !cfg.Client { // which listens on any port
-		h.peers.bad.dials.listens(plan.addrs)
+		h.peers.bad.dials.listens(places)
 	}
 	if err := h.peers.bad.load(time.Now()); err != nil {
 		cfg.Log.Warn("the bans cannot be read and are forgotten: look at the disk of the home directory", "file", cfg.BansFile, "error", err)

@@ -234,7 +234,7 @@ func (o *offenders) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 func (o *offenders) InterceptSecured(d network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
 	o.arrivals.done(c)
 	if d == network.DirOutbound {
-		o.dials.reached(p, c.RemoteMultiaddr())
+		o.dials.reached(p, c.LocalMultiaddr(), c.RemoteMultiaddr())
 	}
 	return !o.banned(p, time.Now())
 }

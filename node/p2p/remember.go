@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -143,9 +144,16 @@ func (h *Host) goodPeers(now time.Time) []remembered {
 		if got, err := h.host.Peerstore().SupportsProtocols(p, chunksProtocol); err != nil || len(got) == 0 || !h.connected(p) {
 			continue
 		}
+		at := func(a ma.Multiaddr) bool { // it comes from there, whatever may be dialed otherwise
+			ip, _, _, _ := endpoint(a)
+			return slices.ContainsFunc(h.host.Network().ConnsToPeer(p), func(c network.Conn) bool {
+				far, _, _, ok := endpoint(c.RemoteMultiaddr())
+				return ok && !c.Stat().Limited && far.Equal(ip)
+			})
+		}
 		r := remembered{ID: p.String(), Seen: now.Unix()}
 		for _, a := range h.host.Peerstore().Addrs(p) {
-			if _, port, _, ok := endpoint(a); ok && port != 0 && len(r.Addrs) < maxRememberedAddrs && h.peers.bad.dials.allows(p, a) {
+			if _, port, _, ok := endpoint(a); ok && port != 0 && len(r.Addrs) < maxRememberedAddrs && (h.peers.bad.dials.allows(p, a) || at(a)) {
 				r.Addrs = append(r.Addrs, a.String())
 			}
 		}
