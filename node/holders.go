@@ -37,7 +37,7 @@ func holders(members []gossip.Member, self, publisher gossip.PeerID, peers []con
 
 // maxWeighed bounds the segments that are gone through in one status to tell what parts of releases others have: some tens of
 // milliseconds.
-const maxWeighed = 4 << 20
+const maxWeighed = 1 << 19
 
 // weigh notes which part of the newest release those have who are connected and do not have all of it.
 func (f *follower) weigh(list []control.Holder, head uint64) {
