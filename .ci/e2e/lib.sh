@@ -119,7 +119,7 @@ mib() { awk -v a="$1" 'BEGIN { printf "%.1f MiB", a / 1048576 }'; }
 # take_slot sets slot to a number that no other running story has, here or of another checkout: its ports and addresses are this story's
 # alone, for what is handed out is often used only seconds later. The lock is held until all that the story started has ended.
 take_slot() {
-  local dir=/tmp/swarmnode-slots fd
+  local dir=/tmp/swarmnode-slots-$UID fd
   mkdir -p "$dir"
   for ((slot = 0; slot < slots; slot++)); do
     exec {fd}>"$dir/$slot"
@@ -140,7 +140,7 @@ free_port() {
   for ((i = 0; i < each; i++)); do
     port=$((top - (slot + 1) * each + (first + i) % each))
     printf -v hex ':%04X ' "$port"
-    if [[ $used != *" $port "* ]] && ! cat /proc/net/{tcp,udp}{,6} 2>/dev/null | grep -q "$hex"; then
+    if [[ $used != *" $port "* ]] && ! grep -q "$hex" /proc/net/{tcp,udp}{,6} 2>/dev/null; then
       used+="$port "
       return 0
     fi
@@ -186,11 +186,14 @@ run() {
   timeout -k 5 "$limit" "$@" >"$work/logs/$n.out" 2>"$work/logs/$n.err" </dev/null || status=$?
 }
 
+# What looks for something in what may be long reads files, never a pipe with "grep -q" at its end: who writes into that is killed once
+# it is found, which pipefail takes for a failure.
+
 # says NAME PATTERN: the process has printed it.
-says() { cat "$work/logs/$1.out" "$work/logs/$1.err" 2>/dev/null | grep -Eiq -- "$2"; }
+says() { grep -Eiq -- "$2" "$work/logs/$1.out" "$work/logs/$1.err" 2>/dev/null; }
 
 # no_trace NAME: the process has not shown a stack trace.
-no_trace() { ! cat "$work/logs/$1.out" "$work/logs/$1.err" | grep -Eq '^(panic:|goroutine [0-9]+ |fatal error:|WARNING: DATA RACE)'; }
+no_trace() { ! grep -E '^(panic:|goroutine [0-9]+ |fatal error:|WARNING: DATA RACE)' "$work/logs/$1.out" "$work/logs/$1.err"; }
 
 # --- trees ------------------------------------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ paused() {
 }
 mark_faults() { marked=$(wc -l <"$origin_log"); }
 new_lines() { tail -n "+$((marked + 1))" "$origin_log"; }
-refused() { new_lines | grep -q '" 429 \|" 503 '; }
+refused() { new_lines | grep '" 429 \|" 503 ' >/dev/null; }
 calm_quietly() { # no request that would count
   : >"$work/busy.conf"
   kill -HUP "$(cat "$work/nginx.pid")"
@@ -164,7 +164,7 @@ fetched() {
 }
 # ends STATUS NAME PATTERN: how the command has ended, and what it said.
 ends() { [[ $status == "$1" ]] && says "$2" "$3"; }
-status_says() { "$SWARMNODE" status --home "$work/site-home" >"$work/logs/status.out" 2>&1 && sed -n "/^$1\$/,/^\$/p" "$work/logs/status.out" | grep -Eiq -- "$2"; }
+status_says() { "$SWARMNODE" status --home "$work/site-home" >"$work/logs/status.out" 2>&1 && sed -n "/^$1\$/,/^\$/p" "$work/logs/status.out" | grep -Ei -- "$2" >/dev/null; }
 record() { status "$work/site-home" ".collections[] | select(.name == \"$1\") | .$2"; }
 has_release() { record "$1" 'release > 0'; }
 files_of() { record "$1" files; }

@@ -10,7 +10,8 @@ made_far=
 
 # far_up makes it. The address is one of those that networks are measured with: nobody's LAN has it.
 far_up() {
-  local net=198.18.$slot
+  local net=198.18.$slot l
+  for l in $(ip -o addr show to "$net.0/30" | awk '{ print $2 }'); do ip link del "${l%@*}" || true; done # of a story that was killed
   ip netns add "$far" || die "a network namespace could not be made: root is needed"
   made_far=1
   ip link add "swo$$" type veth peer name eth0 netns "$far"

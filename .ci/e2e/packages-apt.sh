@@ -140,7 +140,7 @@ apt_mirrorlist() {
 # mirrorlist_right URL: two lines of address, tab, priority, the server that was asked first.
 mirrorlist_right() {
   curl -sSf "$1" | tee "$work/mirrorlist"
-  [[ $(wc -l <"$work/mirrorlist") == 2 ]] && head -1 "$work/mirrorlist" | grep -qF "$base/" &&
+  [[ $(wc -l <"$work/mirrorlist") == 2 ]] && head -1 "$work/mirrorlist" | grep -F "$base/" >/dev/null &&
     not grep -Evq $'^https?://[^\t ]+/\tpriority:[0-9]+$' "$work/mirrorlist"
 }
 

@@ -58,7 +58,7 @@ install -m 644 "$work"/before/*.deb "$vm/before.deb"
 
 # inside COMMAND...: in the namespaces and the root of the system that was booted.
 inside() { timeout 300 nsenter -t "$init" -m -n -p -i -u -C -r -w env -i DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
-init_of() { init=$(cat "/proc/${pid[vm]}/task/${pid[vm]}/children") && init=${init// /} && [[ -n $init ]] && inside systemctl is-system-running | grep -Eq 'running|degraded'; }
+init_of() { init=$(cat "/proc/${pid[vm]}/task/${pid[vm]}/children") && init=${init// /} && [[ -n $init ]] && inside systemctl is-system-running | grep -E 'running|degraded' >/dev/null; }
 prop() { inside systemctl show -P "$1" "${2:-swarmnode.service}"; }
 has() { [[ $(prop "$1" "${3:-swarmnode.service}") == "$2" ]]; }
 main_other() { [[ $(prop MainPID) != "$main" ]] && has ActiveState active; }

@@ -124,7 +124,7 @@ lone() {
   local f
   while IFS= read -r f; do
     [[ -z $(dpkg-deb -f "$f" Depends Pre-Depends) ]] || continue
-    dpkg-deb --ctrl-tarfile "$f" | tar -t | grep -Eq '^\./(pre|post)(inst|rm)$' && continue
+    dpkg-deb --ctrl-tarfile "$f" | tar -t | grep -E '^\./(pre|post)(inst|rm)$' >/dev/null && continue
     dpkg-deb -f "$f" Package
     return 0
   done < <(find "$work/apt-first/down" -name '*.deb' -printf '%s %p\n' | sort -n | cut -d' ' -f2-)
