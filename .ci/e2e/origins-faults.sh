@@ -131,9 +131,8 @@ is_busy() { (($(curl -s -o /dev/null -w '%{http_code}' "http://$origin_host:8001
 # paused "CODE SECONDS|date": the origin is busy for a while and then not. Sets status, before_pause: how many requests were refused, and
 # pause: whether there was none for as long as it asked for.
 paused() {
-  local code=${1% *} after=${1#* } at=
-  # A date is one of the server's clock, with a second of rounding.
-  [[ $after != date ]] || { after=4; at=$(LC_ALL=C date -u -d '+5 seconds' '+%a, %d %b %Y %H:%M:%S GMT'); }
+  local code=${1% *} after=${1#* } at= until=0
+  [[ $after != date ]] || { after=0 until=$(date +%s -d '+5 seconds'); at=$(LC_ALL=C date -u -d "@$until" '+%a, %d %b %Y %H:%M:%S GMT'); }
   busy "return $code" "Retry-After \"${at:-$after}\""
   mark_faults
   "$SWARMNODE" publish --now site --home "$work/site-home" --json >"$work/logs/again.out" 2>"$work/logs/again.err" &
@@ -144,7 +143,7 @@ paused() {
   calm_quietly
   status=0
   wait "$job" || status=$?
-  pause=$(new_lines | grep -v curl | awk -v after="$after" '/" (429|503) / { last = $1; next } last && !next_one { next_one = $1 } END { print (next_one - last >= after - 1.2) ? 1 : 0 }')
+  pause=$(new_lines | grep -v curl | awk -v after="$after" -v until="$until" '/" (429|503) / { last = $1; next } last && !next_one { next_one = $1 } END { print (next_one - last >= after - 1.2 && next_one >= until) ? 1 : 0 }')
 }
 mark_faults() { marked=$(wc -l <"$origin_log"); }
 new_lines() { tail -n "+$((marked + 1))" "$origin_log"; }

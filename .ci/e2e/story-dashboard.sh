@@ -42,9 +42,13 @@ start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.
 asked() { curl -sSf --max-time 10 --data-urlencode "query=$1" "$prometheus/api/v1/query" | jq -e '.data.result | length'; }
 some_answer() { [[ $(asked "$1") -gt 0 ]]; }
 
+# test_others N: so many have said what they have of the collection.
+test_others() { [[ $(status "$work/one" '.collections[0].nodes | length') == "$1" ]]; }
+
 # --- all is well
 
 until_true 30 "the mirror finds nothing to worry about" status "$work/one" .fine
+until_true 60 "the others have said what they have" test_others 3
 open_page "$top"
 until_true 20 "the page is live" comes 'document.getElementById("line").textContent == "Live."'
 looks "the dashboard"
