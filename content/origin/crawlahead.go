@@ -31,6 +31,7 @@ type ahead struct {
 	lists   int        // that nobody has used, with those that are being made
 	bytes   int        // that those take which are made
 	large   *directory // whose page is longer than aheadPage and being read; nil: none
+	starved int        // how many cannot be begun because others that wait have all connections
 	stopped bool
 
 	mostLists, mostBytes int
@@ -145,6 +146,21 @@ func (p *place) wait(ctx context.Context) error {
 	return cmp.Or(context.Cause(ctx), context.Canceled)
 }
 
+// starve says, until the function that it gives is called, that the directory waits for a connection that another one has.
+func (p *place) starve() func() {
+	if p == nil {
+		return func() {}
+	}
+	add := func(n int) {
+		p.a.mu.Lock()
+		defer p.a.mu.Unlock()
+		p.a.starved += n
+		p.a.changed.Broadcast()
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
 // leave says that what was read of the page is forgotten.
 func (p *place) leave() {
 	p.a.mu.Lock()
@@ -154,7 +170,7 @@ func (p *place) leave() {
 
 // enlarge is that of place. The caller holds mu.
 func (a *ahead) enlarge(d *directory) bool {
-	if a.large == nil && (a.bytes < a.mostBytes || a.needed == d) {
+	if a.large == nil && (a.bytes < a.mostBytes || a.needed == d || a.starved > 0) {
 		a.large = d
 	}
 	return a.large == d
@@ -177,16 +193,20 @@ type pageReader struct {
 	io.Reader
 	place *place
 	left  int
+	err   error // errLarge, once it was said: who asks in spite of it gets no page without its middle
 }
 
 func newPageReader(ctx context.Context, r io.Reader) *pageReader {
-	return &pageReader{r, placeOf(ctx), aheadPage}
+	return &pageReader{Reader: r, place: placeOf(ctx), left: aheadPage}
 }
 
 // Read is that of io.Reader.
 func (r *pageReader) Read(p []byte) (int, error) {
-	if r.left <= 0 && !r.place.enlarge() {
-		return 0, errLarge
+	if r.err == nil && r.left <= 0 && !r.place.enlarge() {
+		r.err = errLarge
+	}
+	if r.err != nil {
+		return 0, r.err
 	}
 	n, err := r.Reader.Read(p)
 	r.left -= n

@@ -128,14 +128,19 @@ func (p *proxied) dial(ctx context.Context, network, address string) (net.Conn, 
 	return d.DialContext(ctx, network, address)
 }
 
+// errWithheld says that a server has a file and does not give it. Where nobody knows whether it has one, that is no answer: see [absent].
+var errWithheld = fmt.Errorf("it is not given: %w", fs.ErrPermission)
+
 // statusError makes an error of an answer that is none.
 func statusError(resp *http.Response) error {
 	u, err := resp.Request.URL.Redacted(), error(nil)
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotFound, code == http.StatusGone:
 		return fmt.Errorf("%s: %s: %w", u, resp.Status, ErrGone)
-	case code == http.StatusForbidden, code == http.StatusBadRequest, code == http.StatusNotAcceptable, code == http.StatusRequestURITooLong, code == http.StatusUnavailableForLegalReasons:
-		err = fs.ErrPermission // of this path; with a name that the server itself cannot take it is a 400
+	case code == http.StatusForbidden:
+		err = fs.ErrPermission // of this path
+	case code == http.StatusBadRequest, code == http.StatusNotAcceptable, code == http.StatusRequestURITooLong, code == http.StatusUnavailableForLegalReasons:
+		err = errWithheld // with a name that the server itself cannot take it is a 400
 	case code == http.StatusUnauthorized && resp.Request.Response != nil && resp.Request.Response.Request.Header.Get("Authorization") != "" && resp.Request.Header.Get("Authorization") == "":
 		from, to := resp.Request.Response.Request.URL, resp.Request.URL
 		return &RefusedError{Reason: fmt.Sprintf("%s asks for a user name and a password, and those for %s://%s were not sent there with the redirect: name %s://%s/ as the origin if that is what is meant", u, from.Scheme, from.Host, to.Scheme, to.Host)}

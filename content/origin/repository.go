@@ -367,7 +367,7 @@ func (r *repository) present(ctx context.Context, before Before, files []filed) 
 
 // absent reports whether a file is not there: some stores say that it is forbidden.
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !errors.Is(err, errWithheld)
 }
 
 // probe asks for one file, by its name by hash first; if only the plain name is there, f has no other afterwards.

@@ -21,6 +21,9 @@ const (
 	// rsyncGrowth is how much longer than it was listed a file may turn out to be, beside twice its length: a log that grows is sent
 	// as long as it is when its turn comes.
 	rsyncGrowth = 64 << 20
+	// comparedPerSecond is how many bytes of a file that goes on a server compares at least, a second, with the sums of what is here: the
+	// disk of a small NAS. It may say nothing meanwhile.
+	comparedPerSecond = 4 << 20
 	// rsyncSkip is how much is read to be thrown away when a file is closed before its end; for more than that the connection is ended.
 	rsyncSkip = 1 << 20
 	// rsyncWrite is how much of a request is written at once, in bytes: within the timeout over a slow line, and so much that a server
@@ -269,6 +272,12 @@ func (b *rsyncBody) head() error {
 		return err
 	}
 	s.wire.pace = pace{} // each file has its own
+	s.wire.extra.Store(0)
+	if b.basis != nil { // the server reads it, and what is the same of 2 GiB is told in a packet
+		compared := time.Duration(b.basis.size/comparedPerSecond) * time.Second
+		s.wire.waited = -s.wire.timeout - compared
+		s.wire.extra.Store(int64(compared))
+	}
 	if s.came < 0 {
 		s.wire.between = true
 		n, err := s.wire.readInt()

@@ -39,7 +39,8 @@ type rsyncWire struct {
 	out     io.Writer
 	kill    func() // ends the connection
 	timeout time.Duration
-	silent  atomic.Bool // it was ended because nothing came
+	extra   atomic.Int64 // nanoseconds besides, while the server compares what it has with what is here
+	silent  atomic.Bool  // it was ended because nothing came
 	framed  bool
 	left    int // bytes to come of a frame with data
 	noise   int // bytes that came beside data
@@ -67,14 +68,15 @@ type watched struct {
 }
 
 func (r *watched) Read(p []byte) (int, error) {
-	t := time.AfterFunc(r.w.timeout, func() {
+	limit := r.w.timeout + time.Duration(r.w.extra.Load())
+	t := time.AfterFunc(limit, func() {
 		r.w.silent.Store(true)
 		r.w.kill()
 	})
 	defer t.Stop()
 	n, err := r.call(p)
 	if err != nil && r.w.silent.Load() {
-		err = fmt.Errorf("no byte came for %v: %w", r.w.timeout, err)
+		err = fmt.Errorf("no byte came for %v: %w", limit, err)
 	}
 	return n, err
 }

@@ -60,16 +60,24 @@ func (s *sftpOrigin) List(ctx context.Context, before Before, each func(Entry) e
 
 // list gives what is in a directory: its names, then the targets of the symlinks that are new.
 func (s *sftpOrigin) list(ctx context.Context, before Before, dir string) (entries []Entry, bad []Bad, requests int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sftpDirectoryTime, fmt.Errorf("%q was not listed in %v: --exclude what is endless", dir, sftpDirectoryTime))
-	defer cancel()
 	c, err := s.pool.get(ctx)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	defer s.pool.put(c, nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := time.AfterFunc(sftpDirectoryTime, func() {
+		cancel(fmt.Errorf("%q was not listed in %v: --exclude what is endless", dir, sftpDirectoryTime))
+	})
+	defer limit.Stop()
 	var infos []os.FileInfo
 	requests = 1
-	wait := func() error { return placeOf(ctx).wait(ctx) }
+	wait := func() error { // the others' time is not counted
+		limit.Stop()
+		defer limit.Reset(sftpDirectoryTime)
+		return placeOf(ctx).wait(ctx)
+	}
 	if err := c.do(ctx, sftpListing(wait), func() (err error) {
 		infos, err = c.client.ReadDirContext(ctx, path.Join(s.base, dir))
 		return err

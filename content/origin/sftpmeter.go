@@ -53,7 +53,8 @@ func (m *meter) begin(g grant, timer *time.Timer, timeout time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.grant, m.timer, m.timeout = g, timer, timeout
-	m.came, m.names.count, m.since, m.slow, m.pace = 0, 0, time.Now(), nil, pace{}
+	m.came, m.names.count, m.since, m.slow = 0, 0, time.Now(), nil
+	m.pace = pace{waited: -timeout} // several answers may come, each after as long as it may take
 }
 
 // end reports whether too much has come, or too little.

@@ -43,8 +43,10 @@ func (p *sftpPool) get(ctx context.Context) (*sftpChannel, error) {
 	for {
 		select {
 		case p.seats <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		default:
+			if err := p.seat(ctx); err != nil {
+				return nil, err
+			}
 		}
 		c, err := p.take(ctx)
 		full := (*ssh.OpenChannelError)(nil)
@@ -57,6 +59,17 @@ func (p *sftpPool) get(ctx context.Context) (*sftpChannel, error) {
 			<-p.seats
 		}
 		return c, err
+	}
+}
+
+// seat waits for a seat. Who has one and waits for room is let go on: the directory that makes room may be the one that needs the seat.
+func (p *sftpPool) seat(ctx context.Context) error {
+	defer placeOf(ctx).starve()()
+	select {
+	case p.seats <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
