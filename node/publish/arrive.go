@@ -305,7 +305,7 @@ func (g *arriving) log(done bool, mtime int64) error {
 	if done {
 		sum := g.total()
 		rec.Sum = sum[:]
-	} else if state, ok := g.sum.(encoding.BinaryMarshaler); ok {
+	} else if state, ok := g.sum.(encoding.BinaryMarshaler); ok && g.whole == nil {
 		rec.Sum, _ = state.MarshalBinary() // one without a state is not gone on with
 	}
 	if err := g.seen.add(rec, g.offset == size); err != nil {

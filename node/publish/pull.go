@@ -96,10 +96,11 @@ func (r *run) publishOrigin(ctx context.Context, o Options) (Result, error) {
 	return res, err
 }
 
-// checkLeft refuses an origin that gives less than half of what it lists: it is not the files that are wrong then.
+// checkLeft refuses an origin that gives less than half of what it lists: it is not the files that are wrong then. Once there is a release
+// that has been decided, and what it has is not left out.
 func (r *run) checkLeft() error {
 	n := len(r.left)
-	if n <= handful || 2*n <= r.listed || r.o.AllowShrink {
+	if n <= handful || 2*n <= r.listed || r.o.AllowShrink || r.last.manifest != nil {
 		return nil
 	}
 	return fmt.Errorf("%s does not give %d of the %d files that it lists, the first is %w; have it let them be read, --exclude them, or publish the rest with --allow-shrink", r.cfg.Root, n, r.listed, r.badRead[0].Err)
@@ -238,7 +239,9 @@ func (r *run) plan(ctx context.Context) (files int, bytes, fresh int64, err erro
 			return 0, 0, 0, err
 		}
 		if !alike {
-			fresh = min(bytes, fresh+max(0, rec.Size))
+			if fresh += max(0, rec.Size); fresh < 0 || fresh > bytes {
+				fresh = bytes
+			}
 		}
 	}
 	if r.lister.blind {

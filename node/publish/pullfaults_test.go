@@ -130,6 +130,10 @@ func TestPullOfNearlyNothing(t *testing.T) {
 	if res, err := m.pull(PullOptions{AllowShrink: true}); err != nil || res.Totals.Files != 3 || len(res.Skipped) != 21 {
 		t.Errorf("which is meant: %+v, %v", res, err)
 	}
+	m.origin.edit(func() { m.origin.put("f00", fakeFile{text: "new", mtime: 2}) })
+	if res, err := m.pull(PullOptions{}); err != nil || res.Release != 2 || res.Totals.Files != 3 {
+		t.Errorf("after that it goes on: %+v, %v", res, err)
+	}
 	m = newPuller(t, files)
 	few = "f12"
 	if res, err := m.pull(PullOptions{}); err != nil || res.Totals.Files != 24 {
