@@ -131,7 +131,7 @@ is_busy() { (($(curl -s -o /dev/null -w '%{http_code}' "http://$origin_host:8001
 # paused "CODE SECONDS|date": the origin is busy for a while and then not. Sets status, before_pause: how many requests were refused, and
 # pause: whether there was none for as long as it asked for.
 paused() {
-  local code=${1% *} after=${1#* } at= until=0
+  local code=${1% *} after=${1#* } at='' until=0
   [[ $after != date ]] || { after=0 until=$(date +%s -d '+5 seconds'); at=$(LC_ALL=C date -u -d "@$until" '+%a, %d %b %Y %H:%M:%S GMT'); }
   busy "return $code" "Retry-After \"${at:-$after}\""
   mark_faults
