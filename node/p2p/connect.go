@@ -58,7 +58,7 @@ const (
 	// punchReadyWait is how long a host that has just started gets to learn at which address others see it: the library looks after
 	// 0.25 s, 0.75 s, 1.75 s and 3.75 s.
 	punchReadyWait = 4 * time.Second
-	// bothDialedPause is the most that one of two nodes waits which have dialled each other at the same moment. It is by chance, so that they do not
+	// bothDialedPause is the most that one of two nodes waits which have dialed each other at the same moment. It is by chance, so that they do not
 	// do so again, and longer than most round trips.
 	bothDialedPause = 300 * time.Millisecond
 )
@@ -158,7 +158,7 @@ func (h *Host) dialNow(ctx context.Context, p peer.ID) (network.Conn, error) {
 	return h.host.Network().DialPeer(ctx, p)
 }
 
-// bothDialed reports whether two nodes have dialled each other at the same moment from the ports at which they listen: TCP makes one connection
+// bothDialed reports whether two nodes have dialed each other at the same moment from the ports at which they listen: TCP makes one connection
 // of the two (RFC 9293, section 3.5, simultaneous open), in which both want to be the client of TLS. There is only the text of that error.
 func bothDialed(err error) bool { return strings.Contains(err.Error(), "*tls.clientHelloMsg") }
 

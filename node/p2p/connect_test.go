@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestBothDialed: when two nodes have dialled each other at the same moment, each meets one that sends what it sends itself. An address
+// TestBothDialed: when two nodes have dialed each other at the same moment, each meets one that sends what it sends itself. An address
 // that gives back the bytes of the first connection is such a node; what comes next it hands on to the peer.
 func TestBothDialed(t *testing.T) {
 	peer, here := newHost(t, Config{Timeouts: patient}, Handlers{}), newHost(t, Config{Timeouts: patient}, Handlers{})
